@@ -1,0 +1,42 @@
+"""What the commands share: how they read flags and how they fail."""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import re
+import sys
+
+from absl import flags, logging
+
+from advbct_jax.errors import InputError
+
+
+@contextlib.contextmanager
+def exit_with_message() -> Iterator[None]:
+  """Turns an `InputError` into its message and exit status 2."""
+  # Orbax and Grain warn about what they do as asked.
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  except InputError as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2)
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses flags; an unknown `--config.x` exits with the nearest known name.
+
+  Args:
+    argv: the command line, program first.
+
+  Returns:
+    What is left of it.
+  """
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    message = str(error)
+  except (AttributeError, KeyError, OSError, TypeError) as error:
+    # ml_collections lets these through, with a helpful text.
+    message = re.sub(r"\\'|^'|'$", '', str(error)).replace('\\n', '\n')
+  print(f'error: {message}\nSee --help.', file=sys.stderr)
+  sys.exit(2)

@@ -1,0 +1,79 @@
+"""Tables in CSV files with a header."""
+
+from collections.abc import Iterator, Sequence
+import csv
+import pathlib
+
+from advbct_jax.errors import InputError
+
+# One cell of GLDv2's training table lists all images of a landmark and can be
+# longer than the 131,072 characters that Python's csv module takes at first.
+_LONGEST_CELL = 2**31 - 1
+
+
+def read_columns(
+  path: pathlib.Path, columns: Sequence[str]
+) -> Iterator[tuple[int, list[str]]]:
+  """Reads some columns of a table row by row, and skips empty lines.
+
+  Args:
+    path: a CSV file in UTF-8 whose first line names its columns.
+    columns: the names of the wanted columns; others may be there too.
+
+  Yields:
+    The line number in the file, and the cells in the order of `columns`.
+
+  Raises:
+    InputError: if the file is missing, empty, without one of the columns, or
+      if a row has more or fewer cells than the header.
+  """
+  if not path.is_file():
+    raise InputError(
+      f'{path}: no such file. A table with the columns {",".join(columns)} is '
+      'wanted here; check the folder, or download the table.'
+    )
+  longest_cell = csv.field_size_limit(_LONGEST_CELL)
+  try:
+    with path.open(encoding='utf-8-sig', newline='') as file:
+      reader = csv.reader(file, strict=True)
+      header = [cell.strip() for cell in next(reader, [])]
+      places = _find_columns(path, header, columns)
+      rows = 0
+      for row in reader:
+        if not row:
+          continue
+        if len(row) != len(header):
+          raise InputError(
+            f'{path}, line {reader.line_num}: found {len(row)} cells, wanted '
+            f'{len(header)} ({",".join(header)}). Mend the row.'
+          )
+        rows += 1
+        yield reader.line_num, [row[place] for place in places]
+  except (csv.Error, UnicodeDecodeError) as error:
+    raise InputError(
+      f'{path}: not a CSV file in UTF-8 ({error}). Download or export it again.'
+    ) from error
+  finally:
+    csv.field_size_limit(longest_cell)
+  if not rows:
+    raise InputError(
+      f'{path}: found a header and no rows. Download or export it again.'
+    )
+
+
+def _find_columns(
+  path: pathlib.Path, header: Sequence[str], columns: Sequence[str]
+) -> list[int]:
+  """The places of some columns in the header."""
+  if not header:
+    raise InputError(
+      f'{path}: the file is empty. A table with the columns '
+      f'{",".join(columns)} is wanted; download or export it again.'
+    )
+  missing = [column for column in columns if column not in header]
+  if missing:
+    raise InputError(
+      f'{path}: found the columns {",".join(header)}, wanted '
+      f'{",".join(columns)}. Name the columns in the first line.'
+    )
+  return [header.index(column) for column in columns]

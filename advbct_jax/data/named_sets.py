@@ -1,0 +1,103 @@
+"""Data sets by the names that the command line has for them."""
+
+import dataclasses
+import pathlib
+from typing import Literal
+
+from advbct_jax.data import gldv2, revisited
+from advbct_jax.data.ground_truth import RetrievalSet
+from advbct_jax.errors import InputError
+
+# Sets that are published in the Revisited layout alone. A folder in GLDv2's
+# layout has no name of its own, so it would pass for them.
+_REVISITED_ONLY = ('roxford5k', 'rparis6k')
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFolder:
+  """A data set that was found.
+
+  Attributes:
+    name: what it is called.
+    layout: how the folder is laid out.
+    root: the folder that the layout's loader takes.
+  """
+
+  name: str
+  layout: Literal['gldv2', 'revisited']
+  root: pathlib.Path
+
+
+def open_retrieval_set(
+  spec: str, data_root: str | None = None, crop_queries: bool = True
+) -> RetrievalSet:
+  """Loads a retrieval benchmark, whichever layout it has.
+
+  Args:
+    spec: `NAME`, which lies in the data root or in its folder `NAME`, or
+      `NAME:ROOT`.
+    data_root: the data root; only `NAME` needs it.
+    crop_queries: whether queries that have boxes are cropped to them.
+
+  Returns:
+    The benchmark.
+
+  Raises:
+    InputError: if there is no such set, or it is malformed.
+  """
+  found = find_data(spec, data_root)
+  if found.layout == 'revisited':
+    return revisited.load_retrieval(found.root, found.name, crop_queries)
+  return gldv2.load_retrieval(found.root, found.name)
+
+
+def find_data(spec: str, data_root: str | None = None) -> DataFolder:
+  """Finds a data set and tells its layout by what lies in the folder.
+
+  Args:
+    spec: `NAME` or `NAME:ROOT`.
+    data_root: the data root; only `NAME` needs it.
+
+  Returns:
+    Where it is, in which layout.
+
+  Raises:
+    InputError: if there is no such set; it lists the files looked for.
+  """
+  name, roots = _parse_spec(spec, data_root)
+  looked_for: list[pathlib.Path] = []
+  for root in roots:
+    truths = revisited.ground_truth_paths(root, name)
+    if any(path.is_file() for path in truths):
+      return DataFolder(name, 'revisited', root)
+    tables = [root / gldv2.INDEX_TABLE, root / gldv2.TRAIN_TABLE]
+    if name in _REVISITED_ONLY:
+      tables = []
+    if any(path.is_file() for path in tables):
+      return DataFolder(name, 'gldv2', root)
+    looked_for += [*truths, *tables]
+  raise InputError(
+    f'data set {name}: found none of\n  '
+    + '\n  '.join(map(str, dict.fromkeys(looked_for)))
+    + '\nCheck the name and the folder, or write NAME:ROOT.'
+  )
+
+
+def _parse_spec(
+  spec: str, data_root: str | None
+) -> tuple[str, list[pathlib.Path]]:
+  """The name of a data set, and the folders to look for it in."""
+  name, colon, root = spec.partition(':')
+  if not name or (colon and not root):
+    raise InputError(
+      f'data set {spec!r}: found no name or no folder, wanted NAME or '
+      'NAME:ROOT.'
+    )
+  if root:
+    return name, [pathlib.Path(root)]
+  if data_root:
+    return name, [pathlib.Path(data_root, name), pathlib.Path(data_root)]
+  raise InputError(
+    f'data set {name}: found no folder to look in. Write {name}:ROOT, or give '
+    '--data_root.'
+  )

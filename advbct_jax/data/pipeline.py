@@ -1,0 +1,137 @@
+"""From image sets to batches: Grain decodes, shuffles and keeps the place."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+
+from advbct_jax.data.images import ImageSet, load_all
+from advbct_jax.errors import InputError
+
+Batch = dict[str, np.ndarray]
+
+# Batches that are decoded ahead of the device.
+_BATCHES_AHEAD = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadBatch:
+  """Decodes the images in given rows of a set.
+
+  Attributes:
+    image_set: N images.
+    size: side in pixels that images are squashed to.
+    decoded: [N, size, size, 3] the decoded images, where they fit in memory.
+  """
+
+  image_set: ImageSet
+  size: int
+  decoded: np.ndarray | None = None
+
+  def __call__(self, rows: np.ndarray) -> Batch:
+    """Returns the images [B, size, size, 3] in rows [B], and the rows."""
+    if self.decoded is not None:
+      images = self.decoded[rows]
+    else:
+      images = np.stack([self.image_set.load(row, self.size) for row in rows])
+    return {'image': images, 'row': rows.astype(np.int32)}
+
+
+def make_loader(
+  image_set: ImageSet, size: int, memory_mib: int = 0
+) -> LoadBatch:
+  """Makes a loader that decodes small sets once and keeps them in memory.
+
+  Args:
+    image_set: the images.
+    size: side in pixels that images are squashed to.
+    memory_mib: how much memory, in MiB, decoded images may take; a set that
+      takes more is decoded anew in every epoch.
+  """
+  fits = len(image_set) * size * size * 3 <= memory_mib * 2**20
+  return LoadBatch(image_set, size, load_all(image_set, size) if fits else None)
+
+
+def training_batches(
+  load: LoadBatch,
+  rows: np.ndarray,
+  *,
+  batch_size: int,
+  seed: int,
+  workers: int = 0,
+) -> Iterator[Batch]:
+  """Shuffled batches without end; every epoch sees the rows in a new order.
+
+  With several processes each gets its own part of every global batch.
+
+  Args:
+    load: decodes a batch.
+    rows: [n] which rows of the image set to train on.
+    batch_size: images a step, over all processes.
+    seed: of the order.
+    workers: processes that decode; 0 takes threads of this process.
+
+  Returns:
+    A Grain iterator of {image [B, size, size, 3] uint8, row [B] int32}. It
+    has `get_state` and `set_state`, and goes into checkpoints.
+
+  Raises:
+    InputError: if a batch is larger than the set.
+  """
+  processes = jax.process_count()
+  if len(rows) < batch_size:
+    raise InputError(
+      f'{load.image_set.name}: {len(rows)} training images are fewer than one '
+      f'batch of {batch_size}. Lower config.batch_size.'
+    )
+  whole_batches = len(rows) // batch_size * batch_size
+  dataset = (
+    grain.MapDataset.source(rows)
+    .seed(seed)
+    .shuffle()[:whole_batches]
+    .repeat()[jax.process_index() :: processes]
+    .batch(batch_size // processes, drop_remainder=True)
+    .map(load)
+    .to_iter_dataset(
+      grain.ReadOptions(
+        num_threads=_BATCHES_AHEAD, prefetch_buffer_size=_BATCHES_AHEAD
+      )
+    )
+  )
+  # Decoded sets would be copied into every worker, and need none.
+  if workers and load.decoded is None:
+    dataset = dataset.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=workers)
+    )
+  return iter(dataset)
+
+
+def ordered_batches(
+  load: LoadBatch, rows: range, *, batch_size: int, workers: int = 0
+) -> Iterator[Batch]:
+  """The images in the given rows, in order; the last batch may be smaller.
+
+  Args:
+    load: decodes a batch.
+    rows: which rows of the image set.
+    batch_size: images a batch.
+    workers: processes that decode; 0 takes threads of this process.
+  """
+  dataset: Any = (
+    grain.MapDataset.source(np.arange(rows.start, rows.stop))
+    .batch(batch_size)
+    .map(load)
+    .to_iter_dataset(
+      grain.ReadOptions(
+        num_threads=_BATCHES_AHEAD, prefetch_buffer_size=_BATCHES_AHEAD
+      )
+    )
+  )
+  if workers and load.decoded is None:
+    dataset = dataset.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=workers)
+    )
+  return iter(dataset)

@@ -1,0 +1,127 @@
+"""Which part of a training set the old model knew."""
+
+import dataclasses
+
+import numpy as np
+
+from advbct_jax.errors import InputError
+
+SPLITS = ('extended_class', 'extended_data')
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """A training set as the old and the new model see it.
+
+  Attributes:
+    labels: [N] int32 dense new classes, the old model's first.
+    landmarks: [C] the published landmark id of each new class.
+    old_labels: [N] int32 the old model's class of each image that it was
+      trained on, −1 for the others.
+    old_class: [C] int32 the old model's number of each new class, −1 for a
+      class that it never saw.
+  """
+
+  labels: np.ndarray
+  landmarks: np.ndarray
+  old_labels: np.ndarray
+  old_class: np.ndarray
+
+  @property
+  def classes(self) -> int:
+    """The number C of new classes."""
+    return len(self.landmarks)
+
+  @property
+  def old_classes(self) -> int:
+    """The number C_old of old classes."""
+    return int((self.old_class >= 0).sum())
+
+  @property
+  def old_rows(self) -> np.ndarray:
+    """Positions of the images that the old model was trained on."""
+    return np.flatnonzero(self.old_labels >= 0)
+
+
+def split_training_set(
+  landmarks: np.ndarray, kind: str, old_fraction: float, seed: int
+) -> Split:
+  """Chooses what the old model knows.
+
+  `extended_class`: the old model knows a share of the classes, drawn at random,
+  and all of their images. `extended_data`: it knows all classes, and of each
+  ⌊share·n⌋ of its n images, drawn at random, at least one.
+
+  Args:
+    landmarks: [N] the landmark id of each image.
+    kind: `extended_class` or `extended_data`.
+    old_fraction: the share of classes or images, between 0 and 1.
+    seed: of the draw.
+
+  Returns:
+    The split, with the old classes numbered first.
+
+  Raises:
+    InputError: if the kind is unknown, a class has a single image, or nothing
+      would be old or nothing new.
+
+  References:
+    Pan et al., CVPR 2023, section 4.1.
+  """
+  ids, positions, counts = np.unique(
+    landmarks, return_inverse=True, return_counts=True
+  )
+  _require_usable(ids, counts, kind, old_fraction)
+  random = np.random.default_rng(seed)
+  order = random.permutation(len(ids))
+  number = np.empty(len(ids), np.int32)
+  number[order] = np.arange(len(ids), dtype=np.int32)
+  labels = number[positions]
+  if kind == 'extended_class':
+    old_classes = int(old_fraction * len(ids))
+    old_labels = np.where(labels < old_classes, labels, -1)
+  else:
+    old_classes = len(ids)
+    quota = np.maximum((old_fraction * counts[order]).astype(int), 1)
+    # Rank of every image within its class, in a random order.
+    shuffled = np.lexsort((random.random(len(labels)), labels))
+    rank = np.empty(len(labels), int)
+    starts = np.cumsum(counts[order]) - counts[order]
+    rank[shuffled] = np.arange(len(labels)) - starts[labels[shuffled]]
+    old_labels = np.where(rank < quota[labels], labels, -1)
+  if old_classes == 0:
+    raise InputError(
+      f'the old part of the split is empty: {old_fraction} of {len(ids)} '
+      'classes is less than one. Raise config.data.split.old_fraction.'
+    )
+  numbers = np.arange(len(ids), dtype=np.int32)
+  return Split(
+    labels=labels,
+    landmarks=ids[order],
+    old_labels=old_labels.astype(np.int32),
+    old_class=np.where(numbers < old_classes, numbers, -1).astype(np.int32),
+  )
+
+
+def _require_usable(
+  ids: np.ndarray, counts: np.ndarray, kind: str, old_fraction: float
+) -> None:
+  if kind not in SPLITS:
+    raise InputError(
+      f'config.data.split.kind is {kind!r}; wanted: {" or ".join(SPLITS)}.'
+    )
+  if not 0 < old_fraction < 1:
+    raise InputError(
+      f'config.data.split.old_fraction is {old_fraction}; wanted: a share '
+      'between 0 and 1, 0.3 in the paper.'
+    )
+  if len(ids) < 2:
+    raise InputError(
+      f'the training set has {len(ids)} classes; at least 2 are wanted.'
+    )
+  if (lonely := ids[counts < 2]).size:
+    raise InputError(
+      f'{lonely.size} classes of the training set have a single image, the '
+      f'first of them: {", ".join(map(str, lonely[:10]))}. A class needs at '
+      'least 2; add images or take these classes off train_clean.csv.'
+    )

@@ -1,0 +1,150 @@
+"""A frozen encoder, and what it says about a set of images."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from typing import Any
+
+from flax import traverse_util
+import jax
+import numpy as np
+import tqdm
+
+from advbct_jax import parallel
+from advbct_jax.data.augmentation import normalize
+from advbct_jax.data.images import ImageSet
+from advbct_jax.data.pipeline import LoadBatch, make_loader, ordered_batches
+from advbct_jax.embeddings.store import (
+  DEFAULT_CHUNK_ROWS,
+  Card,
+  EmbeddingStore,
+  create_store,
+)
+from advbct_jax.models.encoder import Encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenEncoder:
+  """A trained encoder, ready to embed.
+
+  Attributes:
+    name: of its architecture.
+    module: the encoder.
+    variables: its parameters and BatchNorm statistics.
+    image_size: side in pixels that images are squashed to.
+  """
+
+  name: str
+  module: Encoder
+  variables: Any
+  image_size: int
+
+  @functools.cached_property
+  def digest(self) -> str:
+    """A digest of all weights and statistics."""
+    digest = hashlib.sha256()
+    flat = traverse_util.flatten_dict(self.variables, sep='/')
+    for name in sorted(flat):
+      digest.update(name.encode())
+      digest.update(np.ascontiguousarray(flat[name]).tobytes())
+    return digest.hexdigest()
+
+  @functools.cached_property
+  def embed(self) -> Any:
+    """Maps sharded [devices, B, H, W, 3] uint8 images to embeddings."""
+    variables = parallel.replicate(self.variables)
+
+    def embed(variables: Any, images: jax.Array) -> Any:
+      return self.module.apply(variables, normalize(images), train=False)
+
+    return functools.partial(parallel.map_apply(embed), variables)
+
+  def card(self, image_set: ImageSet, chunk_rows: int) -> Card:
+    """The identity card of a store that this encoder fills."""
+    size = f'{self.image_size}x{self.image_size}'
+    return Card(
+      encoder=self.name,
+      weights=self.digest,
+      dimension=self.module.dimension,
+      preprocessing=(
+        f'RGB, squashed to {size} (PIL bilinear), ImageNet mean and deviation'
+      ),
+      images=image_set.name,
+      cropped=image_set.boxes is not None,
+      ids_digest=image_set.ids_digest(),
+      count=len(image_set),
+      chunk_rows=chunk_rows,
+    )
+
+
+def extract(
+  encoder: FrozenEncoder,
+  image_set: ImageSet,
+  path: pathlib.Path,
+  *,
+  batch_size: int = 256,
+  workers: int = 0,
+  load: LoadBatch | None = None,
+  chunk_rows: int = DEFAULT_CHUNK_ROWS,
+) -> EmbeddingStore:
+  """Fills a store with the embeddings of a set of images.
+
+  What an earlier call has stored is kept: a killed extraction goes on at the
+  chunk that it was killed in, and a complete store is only opened. Of several
+  processes each fills its own chunks.
+
+  Args:
+    encoder: embeds.
+    image_set: N images.
+    path: the store's folder.
+    batch_size: images at a time, over all devices of this process.
+    workers: processes that decode images; 0 takes threads.
+    load: decodes the set at the encoder's image size, where there is such a
+      loader already.
+    chunk_rows: images a chunk.
+
+  Returns:
+    The complete store.
+
+  Raises:
+    InputError: if the folder holds the store of another encoder or of other
+      images, or an image cannot be read.
+  """
+  store = create_store(path, encoder.card(image_set, chunk_rows), image_set.ids)
+  if store.card.complete:
+    return store
+  load = load or make_loader(image_set, encoder.image_size)
+  # Every device takes the same share, in the last batch too.
+  devices = jax.local_device_count()
+  batch_size = -(-min(batch_size, len(image_set)) // devices) * devices
+  missing = store.missing_chunks()[jax.process_index() :: jax.process_count()]
+  rows = [store.rows_of(chunk) for chunk in missing]
+  with tqdm.tqdm(
+    desc=f'{encoder.name} embeds {image_set.name}',
+    total=sum(part.stop - part.start for part in rows),
+    unit=' images',
+  ) as progress:
+    for chunk, part in zip(missing, rows, strict=True):
+      embeddings = np.empty(
+        (part.stop - part.start, encoder.module.dimension), np.float32
+      )
+      done = 0
+      for batch in ordered_batches(
+        load,
+        range(part.start, part.stop),
+        batch_size=batch_size,
+        workers=workers,
+      ):
+        images = batch['image']
+        size = len(images)
+        padding = [(0, batch_size - size)] + [(0, 0)] * 3
+        embedded = encoder.embed(parallel.shard(np.pad(images, padding)))
+        embeddings[done : done + size] = np.asarray(embedded).reshape(
+          batch_size, -1
+        )[:size]
+        done += size
+        progress.update(size)
+      store.write_chunk(chunk, embeddings)
+  parallel.barrier(f'extracted {path}')
+  return store.finish()

@@ -1,0 +1,120 @@
+"""Where the embeddings of an image set come from: an encoder, or stores.
+
+A source maps an image set to its complete store.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from advbct_jax.data.images import ImageSet
+from advbct_jax.embeddings.extract import FrozenEncoder, extract
+from advbct_jax.embeddings.store import (
+  EmbeddingStore,
+  is_store,
+  open_store,
+  write_store,
+)
+from advbct_jax.errors import InputError
+
+Source = Callable[[ImageSet], EmbeddingStore]
+
+
+def store_name(image_set: ImageSet) -> str:
+  """What the store of an image set is called in a folder of stores.
+
+  Images that are cropped to their boxes are other images, so they have a store
+  of their own.
+  """
+  cropped = '' if image_set.boxes is None else '-cropped'
+  return f'{image_set.name}{cropped}'
+
+
+def from_encoder(
+  encoder: FrozenEncoder,
+  folder: pathlib.Path,
+  *,
+  batch_size: int,
+  workers: int,
+) -> Source:
+  """Embeds what is not in a folder of stores yet.
+
+  Args:
+    encoder: embeds.
+    folder: of the encoder's stores.
+    batch_size: images at a time.
+    workers: processes that decode images; 0 takes threads.
+  """
+
+  def source(image_set: ImageSet) -> EmbeddingStore:
+    return extract(
+      encoder,
+      image_set,
+      folder / store_name(image_set),
+      batch_size=batch_size,
+      workers=workers,
+    )
+
+  return source
+
+
+def from_stores(path: pathlib.Path, selections: pathlib.Path) -> Source:
+  """Takes embeddings that are there already.
+
+  Args:
+    path: a folder of stores, each called as its image set is (`store_name`), or
+      one store that has all images, whose rows are then found by their ids.
+    selections: a folder for the rows that are taken out of one store.
+
+  Raises:
+    InputError: if there are no stores at the path.
+  """
+  if not is_store(path) and not any(map(is_store, _folders(path))):
+    raise InputError(
+      f'{path}: neither the workdir of a run (no config.json), nor an '
+      'embedding store (no card.json), nor a folder of stores. Check the path.'
+    )
+
+  def source(image_set: ImageSet) -> EmbeddingStore:
+    if is_store(path):
+      return _select(open_store(path), image_set, selections)
+    # Who made vectors elsewhere may not tell crops from whole images.
+    names = (store_name(image_set), image_set.name)
+    named = [path / name for name in names if is_store(path / name)]
+    return open_store(named[0] if named else path / names[0])
+
+  return source
+
+
+def _folders(path: pathlib.Path) -> list[pathlib.Path]:
+  return [item for item in path.iterdir()] if path.is_dir() else []
+
+
+def _select(
+  store: EmbeddingStore, image_set: ImageSet, selections: pathlib.Path
+) -> EmbeddingStore:
+  """The rows of a store that belong to an image set, as a store."""
+  digest = image_set.ids_digest()
+  if store.card.ids_digest == digest:
+    return store
+  row_of = {image_id: row for row, image_id in enumerate(store.ids())}
+  missing = [image_id for image_id in image_set.ids if image_id not in row_of]
+  if missing:
+    raise InputError(
+      f'{store.path}: it has no embedding of {len(missing)} of the '
+      f'{len(image_set)} images of {image_set.name}, such as {missing[0]}. '
+      'Name a store that has them all, or a folder with a store called '
+      f'{store_name(image_set)}.'
+    )
+  rows = np.array([row_of[image_id] for image_id in image_set.ids])
+  card = dataclasses.replace(
+    store.card,
+    images=image_set.name,
+    ids_digest=digest,
+    count=len(image_set),
+    complete=False,
+  )
+  path = selections / store_name(image_set)
+  return write_store(path, card, image_set.ids, store.read()[rows])

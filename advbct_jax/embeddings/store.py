@@ -1,0 +1,302 @@
+"""Embedding stores: what one encoder said about one list of images.
+
+A store is the seam between encoders. It is a folder:
+
+    card.json    who filled it, with what, and whether it is whole
+    ids.txt      the image ids, one a line, in the order of the rows
+    chunks/      the embeddings, `card.chunk_rows` rows an Orbax checkpoint
+
+A chunk appears under its final name only when it is whole, so a store whose
+writer was killed goes on at the first chunk that is missing, and says that it
+is incomplete until the last one is there.
+"""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import json
+import os
+import pathlib
+
+import numpy as np
+import orbax.checkpoint as ocp
+
+from advbct_jax.data.images import digest_ids
+from advbct_jax.errors import InputError
+
+# 64 MiB at 256 float32 a row.
+DEFAULT_CHUNK_ROWS = 65536
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """The identity card of a store.
+
+  Attributes:
+    encoder: what the encoder is called, such as `resnet18`.
+    weights: a digest of the encoder's weights.
+    dimension: the width D of an embedding.
+    preprocessing: what is done to an image before the encoder sees it.
+    images: the name of the image set.
+    cropped: whether its images were cropped to their boxes.
+    ids_digest: a digest of the image ids in their order.
+    count: the number of images N.
+    dtype: of the embeddings.
+    chunk_rows: rows in every chunk but the last.
+    complete: whether every chunk is there.
+  """
+
+  encoder: str
+  weights: str
+  dimension: int
+  preprocessing: str
+  images: str
+  ids_digest: str
+  count: int
+  cropped: bool = False
+  dtype: str = 'float32'
+  chunk_rows: int = DEFAULT_CHUNK_ROWS
+  complete: bool = False
+
+  def differences(self, other: 'Card') -> list[str]:
+    """Says in words where two cards differ, completeness aside.
+
+    >>> card = Card('resnet18', 'ab12', 256, 'squash', 'gldv2-train', 'f0', 9)
+    >>> card.differences(dataclasses.replace(card, dimension=128))
+    ['dimension: 256 here, 128 there']
+    """
+    here, there = dataclasses.asdict(self), dataclasses.asdict(other)
+    return [
+      f'{name}: {here[name]} here, {there[name]} there'
+      for name in here
+      if name not in ('complete', 'chunk_rows') and here[name] != there[name]
+    ]
+
+
+class EmbeddingStore:
+  """Embeddings on disk, written and read a chunk at a time.
+
+  Attributes:
+    path: the store's folder.
+    card: its identity card.
+  """
+
+  def __init__(self, path: pathlib.Path, card: Card):
+    """Use `open_store` or `create_store`."""
+    self.path = path
+    self.card = card
+
+  @property
+  def chunk_count(self) -> int:
+    """The number of chunks that a complete store has."""
+    return -(-self.card.count // self.card.chunk_rows)
+
+  def ids(self) -> list[str]:
+    """The image ids in the order of the rows."""
+    return (self.path / 'ids.txt').read_text().splitlines()
+
+  def rows_of(self, chunk: int) -> slice:
+    """Which rows a chunk holds."""
+    start = chunk * self.card.chunk_rows
+    return slice(start, min(start + self.card.chunk_rows, self.card.count))
+
+  def missing_chunks(self) -> list[int]:
+    """The chunks that are not written yet."""
+    return [
+      chunk
+      for chunk in range(self.chunk_count)
+      if not self._chunk_path(chunk).exists()
+    ]
+
+  def write_chunk(self, chunk: int, embeddings: np.ndarray) -> None:
+    """Writes one chunk; it appears whole or not at all.
+
+    Args:
+      chunk: which one.
+      embeddings: [rows of that chunk, D].
+
+    Raises:
+      InputError: if an embedding is not finite.
+      ValueError: if the shape is not that of the chunk.
+    """
+    rows = self.rows_of(chunk)
+    wanted = (rows.stop - rows.start, self.card.dimension)
+    if embeddings.shape != wanted:
+      raise ValueError(f'chunk {chunk}: {embeddings.shape}, wanted {wanted}')
+    finite = np.isfinite(embeddings).all(axis=1)
+    if not finite.all():
+      row = rows.start + int(np.argmin(finite))
+      raise InputError(
+        f'{self.path}: the embedding of image {self.ids()[row]} (row {row}) '
+        'is not finite. The encoder has diverged or its weights are damaged; '
+        'nothing of this chunk was stored.'
+      )
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(
+        self._chunk_path(chunk),
+        {'embeddings': np.ascontiguousarray(embeddings, self.card.dtype)},
+      )
+
+  def finish(self) -> 'EmbeddingStore':
+    """Marks the store complete.
+
+    Raises:
+      InputError: if a chunk is missing.
+    """
+    if missing := self.missing_chunks():
+      raise InputError(
+        f'{self.path}: {len(missing)} of {self.chunk_count} chunks are '
+        'missing; run the command that fills the store again.'
+      )
+    card = dataclasses.replace(self.card, complete=True)
+    _write_card(self.path, card)
+    return EmbeddingStore(self.path, card)
+
+  def chunks(self) -> Iterator[np.ndarray]:
+    """Reads the embeddings in order, one [≤ chunk rows, D] array at a time."""
+    for chunk in range(self.chunk_count):
+      yield self._read_chunk(chunk)
+
+  def read(self) -> np.ndarray:
+    """Reads all embeddings into one [N, D] array."""
+    embeddings = np.empty(
+      (self.card.count, self.card.dimension), self.card.dtype
+    )
+    for chunk in range(self.chunk_count):
+      embeddings[self.rows_of(chunk)] = self._read_chunk(chunk)
+    return embeddings
+
+  def _chunk_path(self, chunk: int) -> pathlib.Path:
+    return self.path.absolute() / 'chunks' / f'{chunk:06d}'
+
+  def _read_chunk(self, chunk: int) -> np.ndarray:
+    rows = self.rows_of(chunk)
+    target = np.zeros(
+      (rows.stop - rows.start, self.card.dimension), self.card.dtype
+    )
+    path = self._chunk_path(chunk)
+    try:
+      with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(path, {'embeddings': target})['embeddings']
+    except (OSError, ValueError) as error:
+      raise InputError(
+        f'{path}: cannot read this chunk of the store ({error}). Delete it '
+        'and fill the store again.'
+      ) from error
+
+
+def create_store(
+  path: pathlib.Path | str, card: Card, ids: Sequence[str]
+) -> EmbeddingStore:
+  """Makes an empty store, or opens the unfinished one that is there.
+
+  Args:
+    path: the store's folder.
+    card: its identity card; `ids_digest` and `count` must be those of `ids`.
+    ids: [N] image ids, without line breaks.
+
+  Returns:
+    A store to write the missing chunks of.
+
+  Raises:
+    InputError: if a store with another card is already there.
+  """
+  path = pathlib.Path(path)
+  if (path / 'card.json').exists():
+    there = _read_card(path)
+    _require_equal(path, card, there)
+    return EmbeddingStore(path, there)
+  path.mkdir(parents=True, exist_ok=True)
+  # The card comes last: a folder with a card has everything it speaks of.
+  (path / 'ids.txt').write_text('\n'.join(ids) + '\n')
+  _write_card(path, card)
+  return EmbeddingStore(path, card)
+
+
+def open_store(
+  path: pathlib.Path | str, expected: Card | None = None
+) -> EmbeddingStore:
+  """Opens a complete store.
+
+  Args:
+    path: the store's folder.
+    expected: the card that it must have, where that is known.
+
+  Raises:
+    InputError: if there is no store, if it is incomplete or damaged, or if it
+      has another card; the message says what differs.
+  """
+  path = pathlib.Path(path)
+  if not (path / 'card.json').exists():
+    raise InputError(
+      f'{path}: no embedding store here (card.json is missing). Wanted: the '
+      'folder that extraction made, such as WORKDIR/embeddings/gldv2-train.'
+    )
+  card = _read_card(path)
+  store = EmbeddingStore(path, card)
+  if not card.complete:
+    raise InputError(
+      f'{path}: the store is incomplete ({len(store.missing_chunks())} of '
+      f'{store.chunk_count} chunks are missing). Run the command that fills it '
+      'again; it goes on where it stopped.'
+    )
+  if expected is not None:
+    _require_equal(path, expected, card)
+  if digest_ids(store.ids()) != card.ids_digest:
+    raise InputError(
+      f'{path}: ids.txt is not the list that card.json speaks of. The store '
+      'was changed after it was filled; fill it again.'
+    )
+  return store
+
+
+def is_store(path: pathlib.Path | str) -> bool:
+  """Whether a folder is an embedding store, complete or not."""
+  return (pathlib.Path(path) / 'card.json').exists()
+
+
+def write_store(
+  path: pathlib.Path | str,
+  card: Card,
+  ids: Sequence[str],
+  embeddings: np.ndarray,
+) -> EmbeddingStore:
+  """Fills a store from vectors that are already in memory.
+
+  Args:
+    path: the store's folder.
+    card: its identity card.
+    ids: [N] image ids.
+    embeddings: [N, D].
+
+  Returns:
+    The complete store.
+  """
+  store = create_store(path, card, ids)
+  for chunk in store.missing_chunks():
+    store.write_chunk(chunk, embeddings[store.rows_of(chunk)])
+  return store.finish()
+
+
+def _require_equal(path: pathlib.Path, wanted: Card, there: Card) -> None:
+  if differences := wanted.differences(there):
+    raise InputError(
+      f'{path}: this store does not belong here. What is wanted here and what '
+      'the store (there) has:\n  '
+      + '\n  '.join(differences)
+      + '\nName another store, or move this one away to have it made anew.'
+    )
+
+
+def _read_card(path: pathlib.Path) -> Card:
+  try:
+    return Card(**json.loads((path / 'card.json').read_text()))
+  except (ValueError, TypeError) as error:
+    raise InputError(
+      f'{path / "card.json"}: not the card of an embedding store ({error}).'
+    ) from error
+
+
+def _write_card(path: pathlib.Path, card: Card) -> None:
+  unfinished = path / 'card.json.unfinished'
+  unfinished.write_text(json.dumps(dataclasses.asdict(card), indent=2) + '\n')
+  os.replace(unfinished, path / 'card.json')

@@ -1,0 +1,89 @@
+"""Encoders and benchmarks, named as on the command line, brought together.
+
+Training and retrieval don't know each other; both commands meet here.
+"""
+
+from collections.abc import Mapping, Sequence
+import pathlib
+from typing import Any
+
+from advbct_jax.data.named_sets import open_retrieval_set
+from advbct_jax.embeddings.sources import Source, from_encoder, from_stores
+from advbct_jax.retrieval.evaluation import evaluate
+from advbct_jax.retrieval.report import print_results, write_report
+from advbct_jax.training.checkpoints import is_workdir, load_encoder
+
+
+def _open_encoder(
+  path: str | pathlib.Path,
+  selections: pathlib.Path,
+  *,
+  batch_size: int,
+  workers: int,
+) -> Source:
+  """Finds out what a path is, and makes it give embeddings.
+
+  Args:
+    path: the workdir of a run, a store, or a folder of stores.
+    selections: a folder for what is taken out of a store.
+    batch_size: images at a time.
+    workers: processes that decode images.
+  """
+  path = pathlib.Path(path)
+  if is_workdir(path):
+    return from_encoder(
+      load_encoder(path),
+      path / 'embeddings',
+      batch_size=batch_size,
+      workers=workers,
+    )
+  return from_stores(path, selections)
+
+
+def judge(
+  paths: Mapping[str, str | pathlib.Path | None],
+  data: Sequence[str],
+  data_root: str | None,
+  workdir: pathlib.Path,
+  *,
+  crop_queries: bool,
+  batch_size: int,
+  workers: int,
+) -> dict[str, Any]:
+  """Evaluates encoders, prints the table and writes the report.
+
+  Args:
+    paths: of the `old`, `new` and `independent` encoder; None for no such.
+    data: `NAME` or `NAME:ROOT` of each benchmark.
+    data_root: where each NAME lies.
+    workdir: where results go.
+    crop_queries: whether queries are cropped to their boxes.
+    batch_size: images at a time.
+    workers: processes that decode images.
+
+  Returns:
+    What `results.json` holds.
+  """
+  retrieval_sets = [
+    open_retrieval_set(spec, data_root, crop_queries) for spec in data
+  ]
+  sources = {
+    role: _open_encoder(
+      path,
+      workdir / 'embeddings' / role,
+      batch_size=batch_size,
+      workers=workers,
+    )
+    for role, path in paths.items()
+    if path
+  }
+  results = evaluate(
+    retrieval_sets,
+    sources.get('old'),
+    sources['new'],
+    workdir,
+    independent=sources.get('independent'),
+  )
+  write_report(results, workdir)
+  print_results(results)
+  return results

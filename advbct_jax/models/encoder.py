@@ -1,0 +1,110 @@
+"""The encoder: an image becomes an embedding. And the classifier on top."""
+
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from advbct_jax.errors import InputError
+from advbct_jax.models.resnet import RESNETS, STEMS
+
+
+class Encoder(nn.Module):
+  """Backbone, linear projection without bias, BatchNorm.
+
+  Attributes:
+    backbone: a module that maps images to [B, E] features.
+    dimension: the width D of an embedding.
+    axis_name: the mapped axis over which BatchNorm shares its statistics.
+  """
+
+  backbone: nn.Module
+  dimension: int = 256
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    """Embeds images.
+
+    Args:
+      images: [B, H, W, 3] normalised images.
+      train: whether BatchNorm takes the batch's statistics.
+
+    Returns:
+      [B, D] float32 embeddings, not normalised to unit length.
+    """
+    features = self.backbone(images, train).astype(jnp.float32)
+    projected = nn.Dense(self.dimension, use_bias=False, name='projection')(
+      features
+    )
+    return nn.BatchNorm(
+      use_running_average=not train,
+      momentum=0.9,
+      epsilon=1e-5,
+      axis_name=self.axis_name,
+      name='bn',
+    )(projected)
+
+
+def classifier(classes: int, name: str | None = None) -> nn.Dense:
+  """A linear classifier without bias on embeddings as they are.
+
+  Args:
+    classes: the number C of classes.
+    name: of the module.
+
+  Returns:
+    A module that maps [B, D] embeddings to [B, C] logits.
+  """
+  return nn.Dense(classes, use_bias=False, name=name)
+
+
+def l2_normalize(x: Any) -> jax.Array:
+  """Scales the vectors in the last axis to unit length; zeros stay zeros."""
+  # The norm's gradient at 0 is not finite, so the maximum is taken before the
+  # root.
+  squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+  return x / jnp.sqrt(jnp.maximum(squared, 1e-24))
+
+
+def make_encoder(
+  architecture: str,
+  width: float = 1.0,
+  stem: str = 'imagenet',
+  dimension: int = 256,
+  dtype: str = 'auto',
+  axis_name: str | None = None,
+) -> Encoder:
+  """Builds an encoder by name.
+
+  Args:
+    architecture: a key of `RESNETS`.
+    width: factor on the backbone's channel counts.
+    stem: `imagenet` or `small`; see `ResNet`.
+    dimension: the width D of an embedding.
+    dtype: `float32`, `bfloat16`, or `auto`, which is bfloat16 on GPU and TPU.
+    axis_name: the mapped axis over which BatchNorm shares its statistics.
+
+  Raises:
+    InputError: if a name is unknown.
+  """
+  if architecture not in RESNETS:
+    raise InputError(
+      f'config.model.architecture is {architecture!r}; wanted: one of '
+      f'{", ".join(RESNETS)}.'
+    )
+  if stem not in STEMS:
+    raise InputError(
+      f'config.model.stem is {stem!r}; wanted: one of {", ".join(STEMS)}.'
+    )
+  if dtype not in ('auto', 'float32', 'bfloat16'):
+    raise InputError(
+      f'config.model.dtype is {dtype!r}; wanted: auto, float32 or bfloat16.'
+    )
+  if dtype == 'auto':
+    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  backbone = RESNETS[architecture](
+    width=width, stem=stem, dtype=jnp.dtype(dtype), axis_name=axis_name
+  )
+  return Encoder(backbone, dimension, axis_name)

@@ -1,0 +1,97 @@
+"""Several devices: the only place that maps over them.
+
+`jax.pmap` maps a pure function over the axis `AXIS`. The state is replicated,
+not stacked (`in_axes=None`), and the batch is cut along its first axis.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+import jax.numpy as jnp
+import numpy as np
+
+AXIS = 'batch'
+
+
+def map_step(step: Callable[..., Any]) -> Callable[..., Any]:
+  """Compiles `step(state, batch, *constants)` for all local devices.
+
+  Args:
+    step: returns (state, metrics), each the same on every device.
+
+  Returns:
+    The mapped step. It takes batches as `shard` makes them and gives back
+    state and metrics without a device axis; the old state is given up.
+  """
+  return jax.pmap(
+    step,
+    axis_name=AXIS,
+    in_axes=(None, 0, None),
+    out_axes=(None, None),
+    donate_argnums=0,
+  )
+
+
+def map_apply(apply: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+  """Compiles `apply(variables, batch)` for all local devices.
+
+  Args:
+    apply: maps [B, …] to [B, …], row by row.
+
+  Returns:
+    A function of variables and a batch cut by `shard`, with stacked results.
+  """
+  return jax.pmap(apply, axis_name=AXIS, in_axes=(None, 0))
+
+
+def replicate(tree: Any) -> Any:
+  """Puts a copy of every array on every local device.
+
+  A mapped step that starts from such a state compiles once; from arrays on one
+  device it would compile a second time for its own output.
+  """
+  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  return jax.device_put(tree, everywhere)
+
+
+def shard(batch: Any) -> Any:
+  """Cuts the first axis of every array into one piece a local device."""
+  devices = jax.local_device_count()
+  return jax.tree.map(
+    lambda x: x.reshape(devices, len(x) // devices, *x.shape[1:]), batch
+  )
+
+
+def barrier(name: str) -> None:
+  """Waits until every process has come here."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
+def global_mean(
+  values: jax.Array, mask: jax.Array | None = None, axis_name: str | None = AXIS
+) -> jax.Array:
+  """The share of this device in a mean over the global batch.
+
+  Averaged over the devices (`jax.lax.pmean`) the shares give the mean over all
+  values whose mask is set, whichever devices they lie on, and the averaged
+  gradients give the gradient of that mean. 0 where no mask is set.
+
+  Args:
+    values: [B] the values on this device.
+    mask: [B] which of them count; None counts all.
+    axis_name: the mapped axis, None outside of any.
+
+  Returns:
+    A scalar.
+  """
+  if mask is None:
+    mask = jnp.ones_like(values, bool)
+  count = mask.sum().astype(values.dtype)
+  if axis_name is not None:
+    count = jax.lax.pmean(count, axis_name)
+  total = jnp.where(mask, values, 0).sum()
+  return total / jnp.where(count > 0, count, 1)

@@ -1,0 +1,100 @@
+"""Refuses to compare vectors that do not belong together.
+
+Nothing in a vector says which encoder it is from: where widths happen to agree,
+a mixture gives figures that look like figures. So every store is held against
+the images that it should be about, and against the other stores of its side.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from advbct_jax.data.images import ImageSet
+from advbct_jax.embeddings.store import Card, EmbeddingStore
+from advbct_jax.errors import InputError
+
+Embed = Callable[[ImageSet], EmbeddingStore]
+
+
+class EncoderStores:
+  """The stores of one side of a comparison, held to be of one encoder.
+
+  Attributes:
+    role: `old`, `new` or `independent`, for messages.
+    identity: the encoder, weights, dimension and preprocessing that all its
+      stores must have; those of the first one. Empty before.
+  """
+
+  def __init__(self, role: str, embed: Embed):
+    self.role = role
+    self.identity: dict[str, Any] = {}
+    self._embed = embed
+
+  def store(self, images: ImageSet) -> EmbeddingStore:
+    """Fills or opens the store of some images.
+
+    Args:
+      images: N images.
+
+    Returns:
+      A complete store of these images in this order.
+
+    Raises:
+      InputError: if the store is of other images, another order or another
+        encoder than the side's first one, or incomplete; the message says what
+        differs.
+    """
+    store = self._embed(images)
+    card = store.card
+    self.identity = self.identity or _identity(card)
+    found = _identity(card) | {
+      'count': card.count,
+      'ids_digest': card.ids_digest,
+      'complete': card.complete,
+    }
+    wanted = self.identity | {
+      'count': len(images),
+      'ids_digest': images.ids_digest(),
+      'complete': True,
+    }
+    differences = [
+      f'{name}: {found[name]} there, wanted {wanted[name]}'
+      for name in wanted
+      if found[name] != wanted[name]
+    ]
+    if differences:
+      raise InputError(
+        f'{store.path}: this store cannot stand for the images {images.name} '
+        f'on the {self.role} side:\n  '
+        + '\n  '.join(differences)
+        + '\nAll stores of one side must be of one encoder with one '
+        'preprocessing; ids_digest differs where the images or their order '
+        'do. Name the right store, or have this one filled again.'
+      )
+    return store
+
+
+def require_same_width(
+  queries: EmbeddingStore, gallery: EmbeddingStore
+) -> None:
+  """Refuses to search a gallery with vectors of another width.
+
+  Raises:
+    InputError: naming both stores and widths.
+  """
+  if queries.card.dimension != gallery.card.dimension:
+    raise InputError(
+      f'{queries.path}: embeddings of width {queries.card.dimension}, but '
+      f'those of {gallery.path} have {gallery.card.dimension}. The cross-test '
+      'compares new queries with the old gallery, so both encoders must have '
+      "the old one's width; judge this encoder without an old one, or train "
+      'it at that width.'
+    )
+
+
+def _identity(card: Card) -> dict[str, Any]:
+  return {
+    'encoder': card.encoder,
+    'weights': card.weights,
+    'dimension': card.dimension,
+    'preprocessing': card.preprocessing,
+  }

@@ -1,0 +1,224 @@
+"""Judges a new encoder against the old one on retrieval benchmarks.
+
+Encoders speak through embedding stores only, so a checkpoint, a PyTorch file
+and a black box that is known by its vectors are judged alike.
+"""
+
+from collections.abc import Sequence
+import itertools
+import json
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
+import numpy as np
+
+from advbct_jax.data.ground_truth import RetrievalSet
+from advbct_jax.embeddings.store import EmbeddingStore
+from advbct_jax.errors import InputError
+from advbct_jax.retrieval import index as indexing
+from advbct_jax.retrieval.comparability import (
+  Embed,
+  EncoderStores,
+  require_same_width,
+)
+from advbct_jax.retrieval.protocols import measure, protocol_of
+from advbct_jax.retrieval.scores import upgrade_scores
+
+REFRESHED_PERCENT = (0, 25, 50, 75, 100)
+
+
+def evaluate(
+  retrieval_sets: Sequence[RetrievalSet],
+  old: Embed | None,
+  new: Embed,
+  workdir: pathlib.Path,
+  *,
+  independent: Embed | None = None,
+  seed: int = 0,
+) -> dict[str, Any]:
+  """Judges encoders, and writes `results.json` and the galleries' indexes.
+
+  *Old* is old queries against the old gallery, *self* new against new, *cross*
+  new queries against the old gallery. The refresh curve is the main metric of
+  new queries while 0, 25, 50, 75 and 100% of the gallery (random, nested) are
+  re-embedded.
+
+  Args:
+    retrieval_sets: the benchmarks, of different names.
+    old: fills or opens the old encoder's store of an image set; None to judge
+      the new encoder alone.
+    new: the same for the new encoder.
+    workdir: gets `results.json` and `indexes/{old,new}-NAME.faiss`. An index
+      that is there and has the right card is used again.
+    independent: the same for the new model trained without any tie to the old
+      one; the scores need it.
+    seed: of the order in which the gallery is refreshed.
+
+  Returns:
+    What `results.json` holds. `datasets`: for each set `old`, `self`, `cross`
+    and `independent` (self-test), each {metric: percent}, and `refresh`,
+    {percent refreshed: main metric in percent}. `scores`: `p_up`, `p_comp` and
+    `p_1`, or empty. `encoders`: who filled the stores. `protocol`: how each set
+    was judged.
+
+  Raises:
+    InputError: if stores don't belong together; the message says what differs.
+  """
+  names = [retrieval_set.name for retrieval_set in retrieval_sets]
+  if len(set(names)) < len(names):
+    raise InputError(
+      f'evaluation: the data sets {", ".join(names)} were asked for. Each name '
+      'stands for one set of results; name each set once.'
+    )
+  encoders = {
+    role: EncoderStores(role, embed)
+    for role, embed in (
+      ('old', old),
+      ('new', new),
+      ('independent', independent),
+    )
+    if embed
+  }
+  results: dict[str, Any] = {
+    'datasets': {
+      retrieval_set.name: _judge(
+        retrieval_set, encoders, workdir / 'indexes', seed
+      )
+      for retrieval_set in retrieval_sets
+    },
+    'protocol': {
+      retrieval_set.name: _describe(retrieval_set)
+      for retrieval_set in retrieval_sets
+    },
+    'encoders': {role: encoder.identity for role, encoder in encoders.items()},
+  }
+  results['scores'] = _scores(results)
+  workdir.mkdir(parents=True, exist_ok=True)
+  unfinished = workdir / 'results.json.unfinished'
+  unfinished.write_text(json.dumps(results, indent=2) + '\n')
+  os.replace(unfinished, workdir / 'results.json')
+  return results
+
+
+def _judge(
+  retrieval_set: RetrievalSet,
+  encoders: dict[str, EncoderStores],
+  folder: pathlib.Path,
+  seed: int,
+) -> dict[str, dict[str, float]]:
+  """All figures of one set."""
+  # Queries are few: what doesn't fit together is found out before a gallery of
+  # a million images is embedded.
+  queries = {
+    role: encoder.store(retrieval_set.queries)
+    for role, encoder in encoders.items()
+  }
+  if 'old' in queries:
+    require_same_width(queries['new'], queries['old'])
+  galleries = {
+    role: encoder.store(retrieval_set.gallery)
+    for role, encoder in encoders.items()
+  }
+  figures: dict[str, dict[str, float]] = {}
+  if 'old' in encoders:
+    figures |= _judge_old_gallery(
+      retrieval_set, queries, galleries, folder, seed
+    )
+  figures['self'] = measure(
+    _gallery_index(galleries['new'], folder, f'new-{retrieval_set.name}'),
+    queries['new'],
+    retrieval_set,
+  )
+  if 'independent' in encoders:
+    figures['independent'] = measure(
+      _build(galleries['independent']), queries['independent'], retrieval_set
+    )
+  if 'refresh' in figures:
+    main_metric = protocol_of(retrieval_set).main_metric
+    figures['refresh']['100'] = figures['self'][main_metric]
+  order = ('old', 'self', 'cross', 'independent', 'refresh')
+  return {name: figures[name] for name in order if name in figures}
+
+
+def _judge_old_gallery(
+  retrieval_set: RetrievalSet,
+  queries: dict[str, EmbeddingStore],
+  galleries: dict[str, EmbeddingStore],
+  folder: pathlib.Path,
+  seed: int,
+) -> dict[str, dict[str, float]]:
+  """The figures on the old gallery, and on it while it is refreshed."""
+  index = _gallery_index(galleries['old'], folder, f'old-{retrieval_set.name}')
+  old = measure(index, queries['old'], retrieval_set)
+  cross = measure(index, queries['new'], retrieval_set)
+  main_metric = protocol_of(retrieval_set).main_metric
+  refresh = {'0': cross[main_metric]}
+  count = len(retrieval_set.gallery)
+  order = np.random.default_rng(seed).permutation(count)
+  for before, after in itertools.pairwise(REFRESHED_PERCENT[:-1]):
+    rows = np.sort(order[count * before // 100 : count * after // 100])
+    _refresh(index, galleries['new'], rows)
+    measured = measure(index, queries['new'], retrieval_set)
+    refresh[str(after)] = measured[main_metric]
+  return {'old': old, 'cross': cross, 'refresh': refresh}
+
+
+def _refresh(
+  index: indexing.GalleryIndex, store: EmbeddingStore, rows: np.ndarray
+) -> None:
+  """Puts a store's vectors in the place of some rows, [M] ascending."""
+  start = 0
+  for chunk in store.chunks():
+    within = rows[(rows >= start) & (rows < start + len(chunk))]
+    indexing.replace_rows(index, within, chunk[within - start])
+    start += len(chunk)
+
+
+def _gallery_index(
+  store: EmbeddingStore, folder: pathlib.Path, name: str
+) -> indexing.GalleryIndex:
+  try:
+    return indexing.read_index(folder, name, expected=store.card)[0]
+  except InputError as reason:
+    # None yet, a damaged one, or that of an encoder judged here before.
+    logging.debug('building an index, since %s', reason)
+  index = _build(store)
+  indexing.write_index(folder, name, index, store.ids(), store.card)
+  return index
+
+
+def _build(store: EmbeddingStore) -> indexing.GalleryIndex:
+  card = store.card
+  return indexing.build_index(card.dimension, card.count, store.chunks())
+
+
+def _describe(retrieval_set: RetrievalSet) -> dict[str, Any]:
+  protocol = protocol_of(retrieval_set)
+  return {
+    'benchmark': protocol.name,
+    'main_metric': protocol.main_metric,
+    'queries': len(retrieval_set.queries),
+    'gallery': len(retrieval_set.gallery),
+    'query_crop': retrieval_set.queries.boxes is not None,
+  }
+
+
+def _scores(results: dict[str, Any]) -> dict[str, float]:
+  """The scores over all sets, empty where they are not defined."""
+  if not {'old', 'independent'} <= results['encoders'].keys():
+    return {}
+  old, self_test, cross, independent = (
+    [
+      figures[side][results['protocol'][name]['main_metric']]
+      for name, figures in results['datasets'].items()
+    ]
+    for side in ('old', 'self', 'cross', 'independent')
+  )
+  try:
+    return upgrade_scores(old, self_test, cross, independent)
+  except InputError as error:
+    # Everything else was measured, and is worth keeping.
+    logging.warning('%s', error)
+    return {}

@@ -1,0 +1,143 @@
+"""The figures of a report, drawn from `results.json`."""
+
+import pathlib
+from typing import Any
+
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which colour-blind readers tell apart.
+_COLOURS = {
+  'old': '#8C8C8C',
+  'cross': '#E69F00',
+  'self': '#0072B2',
+  'independent': '#009E73',
+}
+_LEGENDS = {
+  'old': 'old: old queries, old gallery',
+  'cross': 'cross: new queries, old gallery',
+  'self': 'self: new queries, new gallery',
+  'independent': 'independent: trained without the old, both sides',
+}
+_GROUP_WIDTH = 0.8
+
+
+def plot_results(results: dict[str, Any], path: pathlib.Path) -> None:
+  """Draws old, cross and self of each data set as bars of the main metric.
+
+  Args:
+    results: what `evaluation.evaluate` returned.
+    path: a .png to write.
+  """
+  datasets = results['datasets']
+  sides = [
+    side
+    for side in _COLOURS
+    if any(side in figures for figures in datasets.values())
+  ]
+  figure = Figure(figsize=(3.2 + 2.0 * len(datasets), 4.2))
+  axes = figure.add_subplot()
+  width = _GROUP_WIDTH / len(sides)
+  for place, side in enumerate(sides):
+    offset = (place - (len(sides) - 1) / 2) * width
+    bars = axes.bar(
+      [position + offset for position in range(len(datasets))],
+      [
+        figures[side][results['protocol'][name]['main_metric']]
+        for name, figures in datasets.items()
+      ],
+      0.94 * width,
+      color=_COLOURS[side],
+      label=_LEGENDS[side],
+    )
+    axes.bar_label(bars, fmt='%.1f', fontsize=9, padding=2)
+  axes.set_xticks(range(len(datasets)), _titles(results))
+  axes.set_ylabel('percent')
+  axes.margins(y=0.12)
+  _strip(axes)
+  figure.legend(
+    *axes.get_legend_handles_labels(),
+    loc='outside upper left',
+    frameon=False,
+    fontsize=9,
+  )
+  _save(figure, path)
+
+
+def plot_refresh(results: dict[str, Any], path: pathlib.Path) -> None:
+  """Draws the main metric while the gallery is re-embedded.
+
+  Args:
+    results: what `evaluation.evaluate` returned, with an old encoder.
+    path: a .png to write.
+  """
+  datasets = results['datasets']
+  figure = Figure(figsize=(0.6 + 3.6 * len(datasets), 3.6))
+  panels = figure.subplots(1, len(datasets), squeeze=False)[0]
+  for axes, title, (name, figures) in zip(
+    panels, _titles(results), datasets.items(), strict=True
+  ):
+    percent = [int(step) for step in figures['refresh']]
+    values = list(figures['refresh'].values())
+    old = figures['old'][results['protocol'][name]['main_metric']]
+    axes.plot(
+      percent,
+      values,
+      marker='o',
+      linewidth=2,
+      color=_COLOURS['self'],
+      label='new queries',
+    )
+    axes.axhline(
+      old,
+      linestyle='--',
+      linewidth=1.5,
+      color=_COLOURS['old'],
+      label='old queries, old gallery',
+    )
+    for step, value in zip(percent, values, strict=True):
+      axes.annotate(
+        f'{value:.2f}',
+        (step, value),
+        xytext=(0, 6),
+        textcoords='offset points',
+        ha='center',
+        fontsize=9,
+        path_effects=[patheffects.withStroke(linewidth=3, foreground='white')],
+      )
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks(percent)
+    axes.set_xlabel('gallery re-embedded (%)')
+    axes.margins(x=0.09, y=0.18)
+    _strip(axes)
+  panels[0].set_ylabel('percent')
+  figure.legend(
+    *panels[0].get_legend_handles_labels(),
+    loc='outside upper left',
+    ncols=2,
+    frameon=False,
+    fontsize=9,
+  )
+  _save(figure, path)
+
+
+def _titles(results: dict[str, Any]) -> list[str]:
+  return [
+    f'{name}\n{results["protocol"][name]["main_metric"]}'
+    for name in results['datasets']
+  ]
+
+
+def _strip(axes: Axes) -> None:
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.grid(axis='y', color='#E5E5E5')
+  axes.set_axisbelow(True)
+
+
+def _save(figure: Figure, path: pathlib.Path) -> None:
+  # Without pyplot: no global state, and no window where there is no screen.
+  figure.set_dpi(150)
+  figure.set_layout_engine('constrained')
+  FigureCanvasAgg(figure).print_png(path)

@@ -1,0 +1,82 @@
+"""The protocols by which retrieval sets are judged."""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from advbct_jax.data.ground_truth import (
+  Gldv2GroundTruth,
+  RetrievalSet,
+  RevisitedGroundTruth,
+)
+from advbct_jax.embeddings.store import EmbeddingStore
+from advbct_jax.errors import InputError
+from advbct_jax.retrieval import index as indexing
+from advbct_jax.retrieval import metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+  """How retrieval sets of one kind are judged.
+
+  Attributes:
+    name: what reports call it.
+    measure: from ranks [Q, K] and ground truth to metrics, as fractions.
+    depth: how many ranks K it needs, None for the whole gallery.
+    main_metric: the one in scores, plots and the refresh curve.
+  """
+
+  name: str
+  measure: Callable[[np.ndarray, Any], dict[str, float]]
+  depth: int | None
+  main_metric: str
+
+
+_PROTOCOLS = {
+  RevisitedGroundTruth: Protocol(
+    'revisited', metrics.revisited_metrics, None, 'medium/map'
+  ),
+  Gldv2GroundTruth: Protocol(
+    'gldv2', metrics.gldv2_metrics, metrics.GLDV2_DEPTH, 'private/map@100'
+  ),
+}
+
+
+def protocol_of(retrieval_set: RetrievalSet) -> Protocol:
+  """How a retrieval set is judged, by the form of its ground truth."""
+  return _PROTOCOLS[type(retrieval_set.ground_truth)]
+
+
+def measure(
+  index: indexing.GalleryIndex,
+  queries: EmbeddingStore,
+  retrieval_set: RetrievalSet,
+) -> dict[str, float]:
+  """Searches with all queries and judges what comes first.
+
+  Args:
+    index: the gallery.
+    queries: the store of the queries.
+    retrieval_set: what the two are of.
+
+  Returns:
+    The metrics in percent.
+
+  Raises:
+    InputError: if nothing can be found for the main metric.
+  """
+  protocol = protocol_of(retrieval_set)
+  count = len(retrieval_set.gallery)
+  _, ranks = indexing.search(
+    index, queries.read(), min(protocol.depth or count, count)
+  )
+  measured = protocol.measure(ranks, retrieval_set.ground_truth)
+  if protocol.main_metric not in measured:
+    raise InputError(
+      f'{retrieval_set.name}: no query has anything to find for '
+      f'{protocol.main_metric}, only for {", ".join(measured) or "nothing"}. '
+      'Check the ground truth, or leave this data set out.'
+    )
+  return {name: 100 * value for name, value in measured.items()}

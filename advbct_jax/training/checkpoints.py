@@ -1,0 +1,182 @@
+"""Training states on disk, and encoders taken from them."""
+
+import json
+import pathlib
+from typing import Any
+
+import grain
+import jax
+import ml_collections
+import orbax.checkpoint as ocp
+
+from advbct_jax.embeddings.extract import FrozenEncoder
+from advbct_jax.errors import InputError
+from advbct_jax.models.encoder import make_encoder
+from advbct_jax.training.state import TrainState
+
+_FOLDER = 'checkpoints'
+
+
+class Checkpoints:
+  """The checkpoints of a run: state, step and data position saved as one.
+
+  Saving is asynchronous. A checkpoint appears whole or not at all.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    *,
+    every_steps: int,
+    keep: int,
+    keep_every_steps: int,
+  ):
+    """Opens the run's checkpoints.
+
+    Args:
+      workdir: of the run.
+      every_steps: steps between two checkpoints.
+      keep: how many of the latest are kept.
+      keep_every_steps: those at its multiples are kept for good; 0 for none.
+    """
+    self._every_steps = every_steps
+    self._manager = ocp.CheckpointManager(
+      (workdir / _FOLDER).absolute(),
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        keep_period=keep_every_steps or None,
+        cleanup_tmp_directories=True,
+      ),
+    )
+
+  @property
+  def latest_step(self) -> int | None:
+    """The step of the newest checkpoint, None without any."""
+    return self._manager.latest_step()
+
+  def due(self, step: int) -> bool:
+    """Whether a checkpoint belongs after this many steps."""
+    return step % self._every_steps == 0
+
+  def save(self, state: TrainState, batches: Any) -> None:
+    """Saves a state and the place in the data, unless that step is there."""
+    step = int(state.step)
+    if step != self.latest_step:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          data=grain.checkpoint.CheckpointSave(batches),
+        ),
+      )
+
+  def restore(self, state: TrainState, batches: Any) -> TrainState:
+    """Loads the newest checkpoint.
+
+    Args:
+      state: of the wanted structure, shapes and placement.
+      batches: the data iterator, which is moved to its saved place.
+    """
+    restored = self._manager.restore(
+      self.latest_step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(state),
+        data=grain.checkpoint.CheckpointRestore(batches),
+      ),
+    )
+    return restored['state']
+
+  def wait(self) -> None:
+    """Waits until everything is on disk."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, and frees what the manager holds."""
+    self._manager.close()
+
+
+def is_workdir(path: pathlib.Path) -> bool:
+  """Whether a folder is that of a run."""
+  return (path / 'config.json').exists()
+
+
+def latest_step(workdir: pathlib.Path) -> int | None:
+  """The step of a run's newest checkpoint, None without any."""
+  folder = (workdir / _FOLDER).absolute()
+  steps = ocp.utils.checkpoint_steps(folder) if folder.exists() else []
+  return max(steps, default=None)
+
+
+def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+  """Reads the config that a run was started with.
+
+  Raises:
+    InputError: if the folder is not that of a run.
+  """
+  path = workdir / 'config.json'
+  try:
+    return ml_collections.ConfigDict(json.loads(path.read_text()))
+  except (OSError, ValueError) as error:
+    raise InputError(
+      f'{path}: cannot read the config of a run ({error}). Wanted: the '
+      '--workdir that train.py was given.'
+    ) from error
+
+
+def encoder_options(model: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The arguments of `make_encoder` in a config's `model`."""
+  return {
+    name: model[name]
+    for name in ('architecture', 'width', 'stem', 'dimension', 'dtype')
+  }
+
+
+def load_encoder(workdir: pathlib.Path) -> FrozenEncoder:
+  """Takes the encoder from the newest checkpoint of a run.
+
+  Raises:
+    InputError: if the folder is not that of a run, or has no checkpoint yet.
+  """
+  config = read_config(workdir)
+  folder = (workdir / _FOLDER).absolute()
+  step = latest_step(workdir)
+  if step is None:
+    raise InputError(
+      f'{folder}: no checkpoint here yet. Train the encoder first: '
+      f'python train.py --config=… --workdir={workdir}'
+    )
+  with ocp.CheckpointManager(
+    folder, options=ocp.CheckpointManagerOptions(read_only=True)
+  ) as manager:
+    encoder = make_encoder(**encoder_options(config.model))
+    size = config.data.image_size
+    abstract = jax.eval_shape(
+      lambda key, images: encoder.init(key, images, train=False),
+      jax.random.key(0),
+      jax.ShapeDtypeStruct((1, size, size, 3), 'float32'),
+    )
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), abstract
+    )
+    wanted = {
+      collection: {'encoder': tree} for collection, tree in abstract.items()
+    }
+    restored = manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.PyTreeRestore(
+          wanted,
+          restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+          partial_restore=True,
+        )
+      ),
+    )['state']
+  return FrozenEncoder(
+    name=config.model.architecture,
+    module=encoder,
+    variables={
+      collection: tree['encoder'] for collection, tree in restored.items()
+    },
+    image_size=size,
+  )

@@ -1,0 +1,37 @@
+"""SIGTERM and Ctrl-C, heard between two steps."""
+
+import signal
+import types
+
+
+class Interruption:
+  """While entered, a first SIGTERM or Ctrl-C is noted instead of obeyed.
+
+  A second one is obeyed at once.
+
+  Attributes:
+    signal: the signal that came, None before any.
+  """
+
+  _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+  def __init__(self) -> None:
+    self.signal: signal.Signals | None = None
+
+  def __enter__(self) -> 'Interruption':
+    self._before = {
+      number: signal.signal(number, self._note) for number in self._SIGNALS
+    }
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    self._restore()
+
+  def _note(self, number: int, frame: types.FrameType | None) -> None:
+    del frame
+    self.signal = signal.Signals(number)
+    self._restore()
+
+  def _restore(self) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)

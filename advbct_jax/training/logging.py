@@ -1,0 +1,135 @@
+"""What a run says while it trains: a file, a progress bar, TensorBoard."""
+
+import importlib
+import json
+import math
+import os
+import pathlib
+import time
+from typing import Any
+
+import jax
+import tqdm
+
+from advbct_jax.methods.method import Metrics
+
+_FILE = 'metrics.jsonl'
+
+
+class DivergedError(RuntimeError):
+  """A loss or a norm is no finite number any more."""
+
+
+class MetricsLog:
+  """Writes the metrics of every step, a few steps at a time.
+
+  Metrics stay on the device until `flush`, so that the host does not wait for
+  the device at every step. `metrics.jsonl` has one line a step; steps that a
+  resumed run takes again are not there twice.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    *,
+    start: int,
+    steps: int,
+    batch_size: int,
+    tensorboard: bool,
+  ):
+    """Opens the log.
+
+    Args:
+      workdir: of the run.
+      start: the steps that are done already.
+      steps: the steps of the whole training.
+      batch_size: images a step.
+      tensorboard: whether to write for TensorBoard too.
+    """
+    _forget_after(workdir / _FILE, start)
+    self._file = (workdir / _FILE).open('a')
+    self._bar = tqdm.tqdm(
+      desc=f'training {workdir}',
+      initial=start,
+      total=steps,
+      unit=' steps',
+      dynamic_ncols=True,
+    )
+    self._batch_size = batch_size
+    self._pending: list[tuple[int, Metrics]] = []
+    self._flushed_at = time.monotonic()
+    self._tensorboard: Any = None
+    if tensorboard:
+      writer = importlib.import_module('tensorboardX').SummaryWriter
+      self._tensorboard = writer(str(workdir / 'tensorboard'))
+
+  def add(self, step: int, metrics: Metrics) -> None:
+    """Notes the metrics of a step; they may still be in computation."""
+    self._pending.append((step, metrics))
+
+  def flush(self) -> None:
+    """Writes what was noted.
+
+    Raises:
+      DivergedError: at the first metric that is not finite; the steps before it
+        are written.
+    """
+    if not self._pending:
+      return
+    pending, self._pending = jax.device_get(self._pending), []
+    now = time.monotonic()
+    rate = len(pending) * self._batch_size / (now - self._flushed_at)
+    self._flushed_at = now
+    try:
+      for step, metrics in pending:
+        line = {name: float(value) for name, value in metrics.items()}
+        _require_finite(step, line)
+        self._write(step, line | {'images_per_second': round(rate, 1)})
+    finally:
+      self._file.flush()
+    self._bar.update(len(pending))
+    self._bar.set_postfix_str(
+      f'loss {line["loss"]:.3f}, accuracy {line["accuracy"]:.2f}, '
+      f'{rate:.0f} images/s'
+    )
+
+  def close(self) -> None:
+    """Closes the file, the bar and TensorBoard."""
+    self._file.close()
+    self._bar.close()
+    if self._tensorboard:
+      self._tensorboard.close()
+
+  def _write(self, step: int, line: dict[str, float]) -> None:
+    self._file.write(json.dumps({'step': step} | line) + '\n')
+    if self._tensorboard:
+      for name, value in line.items():
+        self._tensorboard.add_scalar(name, value, step)
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
+  """Reads what a run has logged, a dict a step."""
+  lines = (workdir / _FILE).read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def _require_finite(step: int, line: dict[str, float]) -> None:
+  for name, value in line.items():
+    if not math.isfinite(value):
+      raise DivergedError(f'{name} is {value} at step {step}')
+
+
+def _forget_after(path: pathlib.Path, step: int) -> None:
+  """Drops the lines of later steps, and one that a kill cut short."""
+  if not path.exists():
+    return
+  kept = []
+  for line in path.read_text().splitlines():
+    try:
+      if json.loads(line)['step'] <= step:
+        kept.append(line + '\n')
+    except ValueError:
+      break
+  shortened = path.with_suffix('.shortened')
+  shortened.write_text(''.join(kept))
+  os.replace(shortened, path)

@@ -1,0 +1,101 @@
+"""The training loop."""
+
+import pathlib
+from typing import Any
+
+from advbct_jax import parallel
+from advbct_jax.training.checkpoints import Checkpoints
+from advbct_jax.training.interruption import Interruption
+from advbct_jax.training.logging import DivergedError, MetricsLog
+from advbct_jax.training.run import Run
+from advbct_jax.training.state import TrainState
+
+
+class StoppedError(RuntimeError):
+  """A signal has ended the training; its state is saved.
+
+  Attributes:
+    signal: which signal.
+  """
+
+  def __init__(self, step: int, steps: int, signal: int):
+    super().__init__(
+      f'stopped at step {step} of {steps}, which is saved; run the same '
+      'command again to go on.'
+    )
+    self.signal = signal
+
+
+def train(run: Run, workdir: pathlib.Path) -> None:
+  """Trains a run to its end, from its newest checkpoint if there is one.
+
+  Args:
+    run: what to train.
+    workdir: where checkpoints and metrics go.
+
+  Raises:
+    StoppedError: if a signal asked to stop; the state is saved.
+    DivergedError: if a metric is not finite; the last good checkpoint is kept.
+  """
+  checkpoints = Checkpoints(workdir, **run.config.checkpoint)
+  try:
+    if checkpoints.latest_step != run.steps:
+      _train_on(run, workdir, checkpoints)
+  finally:
+    checkpoints.close()
+
+
+def _train_on(
+  run: Run, workdir: pathlib.Path, checkpoints: Checkpoints
+) -> None:
+  # Where a run starts: its own newest checkpoint, else the weights that the
+  # config names, else fresh ones.
+  state = parallel.replicate(run.initial_state())
+  batches = run.batches()
+  if checkpoints.latest_step is not None:
+    state = checkpoints.restore(state, batches)
+    print(f'{workdir}: going on from step {int(state.step)} of {run.steps}')
+  log = MetricsLog(
+    workdir,
+    start=int(state.step),
+    steps=run.steps,
+    batch_size=run.config.batch_size,
+    tensorboard=run.config.log.tensorboard,
+  )
+  try:
+    _take_steps(run, state, batches, checkpoints, log)
+  except DivergedError as error:
+    raise DivergedError(
+      f'{workdir}: {error}. The last good checkpoint, of step '
+      f'{checkpoints.latest_step}, is kept. Lower '
+      'config.optimizer.learning_rate or look at the data of this step.'
+    ) from None
+  finally:
+    log.close()
+
+
+def _take_steps(
+  run: Run,
+  state: TrainState,
+  batches: Any,
+  checkpoints: Checkpoints,
+  log: MetricsLog,
+) -> None:
+  """Takes the steps that are left: step, log, save, in this order."""
+  train_step = run.compiled_step()
+  old_model = parallel.replicate(run.old_model)
+  schedule = run.schedule
+  with Interruption() as interruption:
+    for step in range(int(state.step) + 1, run.steps + 1):
+      batch = run.complete_batch(next(batches))
+      state, metrics = train_step(state, batch, old_model)
+      log.add(step, metrics | {'learning_rate': schedule(step - 1)})
+      stop = interruption.signal is not None
+      save = checkpoints.due(step) or step == run.steps or stop
+      if save or step % run.config.log.every_steps == 0:
+        log.flush()  # before saving, so that no diverged state is saved
+      if save:
+        checkpoints.save(state, batches)
+      if interruption.signal is not None and stop:
+        checkpoints.wait()
+        raise StoppedError(step, run.steps, interruption.signal)

@@ -1,0 +1,232 @@
+"""A run: everything that a config and its data make, ready to train."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from advbct_jax import convert, parallel
+from advbct_jax.data.augmentation import AUGMENTATIONS, augment
+from advbct_jax.data.pipeline import LoadBatch, training_batches
+from advbct_jax.embeddings.extract import FrozenEncoder
+from advbct_jax.errors import InputError
+from advbct_jax.methods import make_method
+from advbct_jax.methods.method import OldModel, Progress
+from advbct_jax.models.encoder import make_encoder
+from advbct_jax.training.checkpoints import encoder_options
+from advbct_jax.training.schedules import (
+  learning_rate_schedule,
+  make_optimizer,
+)
+from advbct_jax.training.state import TrainedModel, TrainState, create_state
+from advbct_jax.training.step import train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+  """What a run is trained on.
+
+  Attributes:
+    load: decodes images by their row.
+    rows: [n] the rows of the image set to train on.
+    labels: [N] int32 the class of every row.
+    classes: the number C of classes.
+  """
+
+  load: LoadBatch
+  rows: np.ndarray
+  labels: np.ndarray
+  classes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class OldSide:
+  """What a run knows of the old encoder.
+
+  Attributes:
+    embeddings: [N, D] float32 of every row of the image set.
+    model: the statistics of its classes.
+    encoder: the encoder itself, where it is one of ours.
+  """
+
+  embeddings: np.ndarray
+  model: OldModel
+  encoder: FrozenEncoder | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A training run, ready to go.
+
+  Attributes:
+    config: of the experiment.
+    data: what it is trained on.
+    old: what is known of the old encoder; None for methods that need none.
+  """
+
+  config: ml_collections.ConfigDict
+  data: TrainingSet
+  old: OldSide | None
+
+  def __post_init__(self) -> None:
+    config = self.config
+    if config.data.augmentation not in AUGMENTATIONS:
+      raise InputError(
+        f'config.data.augmentation is {config.data.augmentation!r}; wanted: '
+        f'one of {", ".join(AUGMENTATIONS)}.'
+      )
+    if config.batch_size % jax.device_count():
+      raise InputError(
+        f'config.batch_size is {config.batch_size}, which {jax.device_count()} '
+        'devices cannot share; wanted: a multiple of their number.'
+      )
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """Whole batches in an epoch."""
+    return len(self.data.rows) // self.config.batch_size
+
+  @property
+  def steps(self) -> int:
+    """Steps of the whole training."""
+    return self.config.epochs * self.steps_per_epoch
+
+  @property
+  def schedule(self) -> optax.Schedule:
+    """The learning rate as a function of the step."""
+    optimizer = self.config.optimizer
+    return learning_rate_schedule(
+      optimizer.learning_rate,
+      self.steps_per_epoch,
+      optimizer.drop_epochs,
+      optimizer.drop_factor,
+    )
+
+  @property
+  def optimizer(self) -> optax.GradientTransformation:
+    """The optimiser of all parameters."""
+    optimizer = self.config.optimizer
+    return make_optimizer(
+      self.schedule, optimizer.momentum, optimizer.weight_decay
+    )
+
+  @property
+  def old_model(self) -> OldModel | None:
+    """What the method is told of the old model."""
+    return self.old.model if self.old else None
+
+  def model(self, axis_name: str | None) -> TrainedModel:
+    """What is trained, on a mapped axis or outside of any."""
+    config = self.config
+    return TrainedModel(
+      encoder=make_encoder(
+        **encoder_options(config.model), axis_name=axis_name
+      ),
+      method=make_method(
+        config.method,
+        self.data.classes,
+        config.get(config.method, {}),
+        axis_name,
+      ),
+      classes=self.data.classes,
+      axis_name=axis_name,
+    )
+
+  def fresh_state(self) -> TrainState:
+    """Draws a state by the config's seed."""
+    size = self.config.data.image_size
+    dimension = self.config.model.dimension if self.old else 0
+    example = (
+      np.zeros((2, size, size, 3), np.float32),
+      np.zeros(2, np.int32),
+      np.zeros((2, dimension), np.float32),
+      self.old_model,
+      Progress(jnp.zeros((), jnp.int32), self.steps, self.steps_per_epoch),
+    )
+    return create_state(
+      self.model(axis_name=None), self.optimizer, example, self.config.seed
+    )
+
+  def initial_state(self) -> TrainState:
+    """A fresh state, with the weights in it that the config starts from."""
+    state = self.fresh_state()
+    source = self.config.model.init_weights
+    if not source:
+      return state
+    variables = {
+      'params': state.params['encoder'],
+      'batch_stats': state.batch_stats['encoder'],
+    }
+    if source == 'old':
+      variables = self._old_variables(variables)
+      print("the encoder starts from the old encoder's weights")
+    else:
+      variables, fresh = convert.load_encoder_variables(
+        convert.read_tensors(source), variables, source
+      )
+      print(
+        f'the encoder starts from {source}; '
+        + (f'freshly drawn: {", ".join(fresh)}' if fresh else 'all of it')
+      )
+    return dataclasses.replace(
+      state,
+      params={**state.params, 'encoder': variables['params']},
+      batch_stats={**state.batch_stats, 'encoder': variables['batch_stats']},
+    )
+
+  def _old_variables(self, variables: Any) -> Any:
+    if self.old is None or self.old.encoder is None:
+      raise InputError(
+        "config.model.init_weights is 'old', but there is no old encoder with "
+        'weights; wanted: a config.old.path that is the workdir of a run.'
+      )
+    given = self.old.encoder.variables
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (variables, given)]
+    if shapes[0] != shapes[1]:
+      raise InputError(
+        "config.model.init_weights is 'old', but the old encoder is a "
+        f'{self.old.encoder.name} of other shapes; wanted: the same '
+        'config.model as the old one, or another start.'
+      )
+    return given
+
+  def batches(self) -> Any:
+    """The training batches, from the first."""
+    return training_batches(
+      self.data.load,
+      self.data.rows,
+      batch_size=self.config.batch_size,
+      seed=self.config.seed,
+      workers=self.config.data.workers,
+    )
+
+  def complete_batch(self, batch: dict[str, np.ndarray]) -> Any:
+    """Adds labels and old embeddings, and cuts the batch for the devices."""
+    rows = batch['row']
+    old = (
+      self.old.embeddings[rows]
+      if self.old
+      else np.zeros((len(rows), 0), np.float32)
+    )
+    return parallel.shard(
+      {**batch, 'label': self.data.labels[rows], 'old_embedding': old}
+    )
+
+  def compiled_step(self) -> Any:
+    """The train step, mapped over the devices."""
+    return parallel.map_step(
+      partial(
+        train_step,
+        model=self.model(parallel.AXIS),
+        optimizer=self.optimizer,
+        prepare_images=partial(augment, kind=self.config.data.augmentation),
+        seed=self.config.seed,
+        steps=self.steps,
+        steps_per_epoch=self.steps_per_epoch,
+      )
+    )

@@ -1,0 +1,82 @@
+"""The fields of every experiment, with the paper's settings.
+
+Other configs import this one and change what they need.
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Returns AdvBCT as published: ResNet-18, 224 pixels, 30 epochs."""
+  config = config_dict.ConfigDict()
+  config.seed = 0
+
+  # How the new encoder is tied to the old one: a key of
+  # advbct_jax.methods.METHODS. Its own options have its name.
+  config.method = 'advbct'
+  config.advbct = config_dict.ConfigDict()
+  config.advbct.threshold = 1.0
+  config.advbct.discriminator_norm = 'per_domain'  # or joint, none
+
+  # The encoder to train.
+  config.model = config_dict.ConfigDict()
+  config.model.architecture = 'resnet18'  # or resnet34, resnet50, resnet101
+  config.model.width = 1.0  # factor on all channel counts
+  config.model.stem = 'imagenet'  # or small, for images of 32 to 64 pixels
+  config.model.dimension = 256
+  config.model.dtype = 'auto'  # bfloat16 on GPU and TPU, float32 on CPU
+  # Where the weights start: '' for fresh ones, a safetensors file, or 'old'
+  # for the old encoder's own (of the same architecture).
+  config.model.init_weights = ''
+
+  # The encoder to stay compatible with. `path` is its workdir, a store of its
+  # embeddings of the training images, or a folder of stores; where it is empty
+  # the old encoder is trained first, in WORKDIR/old, from the fields below and
+  # all others of this config.
+  config.old = config_dict.ConfigDict()
+  config.old.path = ''
+  config.old.epochs = 30
+  config.old.drop_epochs = (5, 10, 20)
+  config.old.model = config.model.copy_and_resolve_references()
+
+  config.data = config_dict.ConfigDict()
+  config.data.name = 'gldv2'
+  config.data.root = ''  # a folder in GLDv2's layout
+  # Arguments of advbct_jax.data.landmarks.draw_landmarks, which then draws the
+  # root if it is not there yet; empty for data that exists.
+  config.data.drawing = config_dict.ConfigDict()
+  config.data.part = 'all'  # or old: only what the old model knows
+  config.data.split = config_dict.ConfigDict()
+  config.data.split.kind = 'extended_class'  # or extended_data
+  config.data.split.old_fraction = 0.3
+  config.data.split.seed = 666
+  config.data.image_size = 224
+  config.data.augmentation = 'none'  # or crop_flip, affine
+  config.data.workers = 8  # processes that decode; 0 takes threads
+  config.data.memory_mib = 2048  # sets that decode to less are kept in memory
+
+  config.batch_size = 256  # over all devices
+  config.epochs = 30
+  config.optimizer = config_dict.ConfigDict()
+  config.optimizer.learning_rate = 0.1
+  config.optimizer.momentum = 0.9
+  config.optimizer.weight_decay = 5e-4
+  config.optimizer.drop_epochs = (5, 10, 20)
+  config.optimizer.drop_factor = 0.1
+
+  config.checkpoint = config_dict.ConfigDict()
+  config.checkpoint.every_steps = 2000
+  config.checkpoint.keep = 3
+  config.checkpoint.keep_every_steps = 0  # 0 keeps none for good
+
+  config.log = config_dict.ConfigDict()
+  config.log.every_steps = 50
+  config.log.tensorboard = False
+
+  # What the trained encoder is judged on: NAME (under data.root) or NAME:ROOT.
+  config.evaluation = config_dict.ConfigDict()
+  config.evaluation.data = ('gldv2',)
+  config.evaluation.crop_queries = True  # False is the paper's protocol
+  config.evaluation.batch_size = 256
+  return config

@@ -1,0 +1,36 @@
+"""A whole upgrade in minutes on a CPU, without any download.
+
+python train.py --config=configs/demo.py
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Returns an extended-class upgrade on procedural landmarks."""
+  config = base.get_config()
+  config.data.name = 'landmarks'
+  config.data.root = 'runs/landmarks'
+  config.data.image_size = 48
+  config.data.drawing.classes = 300
+  config.data.drawing.images_per_class = 12
+  config.data.drawing.held_out_classes = 60
+  config.data.drawing.image_size = 48
+  config.data.drawing.seed = 0
+  config.data.augmentation = 'affine'
+  config.data.workers = 0
+  config.batch_size = 64
+  config.checkpoint.every_steps = 500
+  config.evaluation.data = ('landmarks',)
+  for model in (config.model, config.old.model):
+    model.width = 0.25
+    model.stem = 'small'
+    model.dimension = 128
+  config.model.init_weights = 'old'
+  config.epochs = 16
+  config.optimizer.drop_epochs = (10, 14)
+  config.old.epochs = 24
+  config.old.drop_epochs = (16, 21)
+  return config

@@ -1,0 +1,63 @@
+"""Judges encoders on retrieval benchmarks.
+
+  python evaluate.py --old=RUN --new=RUN --data=roxford5k,rparis6k \
+    --data_root=FOLDER
+
+An encoder is the workdir of a run, an embedding store, or a folder of stores.
+"""
+
+from collections.abc import Sequence
+import pathlib
+
+from absl import app, flags
+
+from advbct_jax.command_line import exit_with_message, parse_flags
+from advbct_jax.judge import judge
+
+_OLD = flags.DEFINE_string('old', None, 'The encoder that filled the index.')
+_NEW = flags.DEFINE_string('new', None, 'The encoder to upgrade to.')
+_INDEPENDENT = flags.DEFINE_string(
+  'independent',
+  None,
+  'The new model trained without any tie to the old one; gives the scores.',
+)
+_DATA = flags.DEFINE_list('data', [], 'Data sets: NAME or NAME:ROOT, …')
+_DATA_ROOT = flags.DEFINE_string('data_root', None, 'Where each NAME lies.')
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Where results go; NEW/evaluation by default.'
+)
+_CROP_QUERIES = flags.DEFINE_bool(
+  'crop_queries',
+  True,
+  'Crop queries to their boxes, which is the standard of ROxford and RParis; '
+  '--nocrop_queries is the protocol of the AdvBCT paper.',
+)
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 256, 'Images at a time.')
+_WORKERS = flags.DEFINE_integer('workers', 0, 'Processes that decode images.')
+flags.mark_flags_as_required(['new', 'data'])
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the command line."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown arguments: {" ".join(argv[1:])}')
+  workdir = pathlib.Path(_WORKDIR.value or f'{_NEW.value}/evaluation')
+  with exit_with_message():
+    judge(
+      {
+        'old': _OLD.value,
+        'new': _NEW.value,
+        'independent': _INDEPENDENT.value,
+      },
+      _DATA.value,
+      _DATA_ROOT.value,
+      workdir,
+      crop_queries=_CROP_QUERIES.value,
+      batch_size=_BATCH_SIZE.value,
+      workers=_WORKERS.value,
+    )
+    print(f'\nreport: {workdir / "report.md"}')
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse_flags)

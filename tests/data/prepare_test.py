@@ -1,0 +1,67 @@
+import pathlib
+
+from PIL import Image
+import pytest
+
+from advbct_jax.data import gldv2, prepare, revisited
+
+
+@pytest.fixture
+def birds(tmp_path: pathlib.Path) -> pathlib.Path:
+  for label in ('kite', 'owl', 'wren', 'crane'):
+    (tmp_path / 'birds' / label).mkdir(parents=True)
+    for shade in range(5):
+      Image.new('RGB', (9, 9), (shade, 0, 0)).save(
+        tmp_path / 'birds' / label / f'{shade}.jpg'
+      )
+  return tmp_path / 'birds'
+
+
+def test_own_images_then_records_then_load(birds, tmp_path, capsys):
+  out, packed = tmp_path / 'out', tmp_path / 'packed'
+  assert prepare.main(['own', str(birds), str(out), '--held_out=0.5']) == 0
+  printed = capsys.readouterr().out
+  assert '10 images to train on' in printed
+  assert '8 index images and 2 queries' in printed
+  assert f'train.py --config=configs/gldv2.py --config.data.root={out}' in (
+    printed
+  )
+  arguments = ['records', f'gldv2:{out}', str(packed), '--longest_side=4']
+  assert prepare.main(arguments) == 0
+  assert f'--config.data.root={packed}' in capsys.readouterr().out
+  train = gldv2.load_train(packed)
+  assert len(train) == 10
+  assert train.load(9, 4).shape == (4, 4, 3)
+
+
+def test_a_revisited_set_is_packed(revisited_root, tmp_path, capsys):
+  out = tmp_path / 'packed'
+  assert prepare.main(['records', f'rtiny:{revisited_root}', str(out)]) == 0
+  assert f'--data=rtiny:{out}' in capsys.readouterr().out
+  assert revisited.load_retrieval(out, 'rtiny').gallery.images[3]
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['own', 'nowhere', 'out'], 'nowhere: no such folder or file'),
+    (['own', '{birds}', 'out', '--held_out=2'], 'held_out: found 2.0'),
+    (['records', 'gldv2', 'out'], 'data set gldv2: found no folder'),
+    (['records', 'gldv2:{birds}', 'out'], 'data set gldv2: found none of'),
+    (
+      ['records', 'gldv2:x', 'out', '--longest_side=0'],
+      'longest_side: found 0',
+    ),
+  ],
+)
+def test_input_to_be_mended_is_one_line_and_status_2(
+  birds, tmp_path, capsys, monkeypatch, arguments, message
+):
+  monkeypatch.chdir(tmp_path)
+  arguments = [argument.format(birds=birds) for argument in arguments]
+  assert prepare.main(arguments) == 2
+  printed = capsys.readouterr()
+  assert printed.err.startswith('error: ')
+  assert message in printed.err
+  assert printed.out == ''
+  assert not (tmp_path / 'out').exists()

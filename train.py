@@ -1,0 +1,95 @@
+"""Trains an encoder that stays compatible with an old one, and judges it.
+
+  python train.py --config=configs/gldv2.py --config.data.root=FOLDER
+
+What the config needs and lacks (the old encoder, its embeddings) is made first.
+The same command goes on where it was stopped, or prints the result where all is
+done. Any field of the config can be set: --config.batch_size=512.
+"""
+
+from collections.abc import Sequence
+import json
+import pathlib
+import sys
+
+from absl import app, flags
+import ml_collections
+from ml_collections import config_flags
+
+from advbct_jax.command_line import exit_with_message, parse_flags
+from advbct_jax.errors import InputError
+from advbct_jax.judge import judge
+from advbct_jax.methods import needs_old_model
+from advbct_jax.retrieval.report import print_results
+from advbct_jax.training.logging import DivergedError
+from advbct_jax.training.loop import StoppedError
+from advbct_jax.training.upgrade import (
+  describe_upgrade,
+  old_path,
+  require_same_run,
+  train_upgrade,
+)
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment.')
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Where everything goes; runs/CONFIG by default.'
+)
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'Build everything, say what would be done, and stop.'
+)
+flags.mark_flag_as_required('config')
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Trains and judges, or prints the result where that is done.
+
+  Args:
+    config: of the experiment.
+    workdir: where everything goes.
+  """
+  results = workdir / 'results.json'
+  if results.exists():
+    require_same_run(workdir, config)
+    print(f'{workdir}: all done')
+    print_results(json.loads(results.read_text()))
+    return
+  train_upgrade(config, workdir)
+  has_old = needs_old_model(config.method)
+  judge(
+    {'old': old_path(config, workdir) if has_old else None, 'new': workdir},
+    config.evaluation.data,
+    config.data.root,
+    workdir,
+    crop_queries=config.evaluation.crop_queries,
+    batch_size=config.evaluation.batch_size,
+    workers=config.data.workers,
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the command line."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown arguments: {" ".join(argv[1:])}')
+  config_file = config_flags.get_config_filename(flags.FLAGS['config'])
+  name = pathlib.Path(config_file).stem
+  workdir = pathlib.Path(_WORKDIR.value or f'runs/{name}')
+  with exit_with_message():
+    if not pathlib.Path(config_file).exists():
+      raise InputError(f'--config={config_file}: there is no such file.')
+    config = _CONFIG.value
+    try:
+      if _DRY_RUN.value:
+        print(describe_upgrade(config, workdir))
+        return
+      run(config, workdir)
+      print(f'\nreport: {workdir / "report.md"}')
+    except StoppedError as stopped:
+      print(stopped, file=sys.stderr)
+      sys.exit(128 + stopped.signal)
+    except DivergedError as diverged:
+      print(f'error: {diverged}', file=sys.stderr)
+      sys.exit(1)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse_flags)

@@ -12,6 +12,7 @@ import pathlib
 from absl import app, flags
 
 from advbct_jax.command_line import exit_with_message, parse_flags
+from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.judge import judge
 
 _OLD = flags.DEFINE_string('old', None, 'The encoder that filled the index.')
@@ -21,7 +22,9 @@ _INDEPENDENT = flags.DEFINE_string(
   None,
   'The new model trained without any tie to the old one; gives the scores.',
 )
-_DATA = flags.DEFINE_list('data', [], 'Data sets: NAME or NAME:ROOT, …')
+_DATA = flags.DEFINE_list(
+  'data', None, 'Data sets: NAME or NAME:ROOT, …', required=True
+)
 _DATA_ROOT = flags.DEFINE_string('data_root', None, 'Where each NAME lies.')
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; NEW/evaluation by default.'
@@ -34,7 +37,7 @@ _CROP_QUERIES = flags.DEFINE_bool(
 )
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 256, 'Images at a time.')
 _WORKERS = flags.DEFINE_integer('workers', 0, 'Processes that decode images.')
-flags.mark_flags_as_required(['new', 'data'])
+flags.mark_flag_as_required('new')
 
 
 def main(argv: Sequence[str]) -> None:
@@ -49,10 +52,8 @@ def main(argv: Sequence[str]) -> None:
         'new': _NEW.value,
         'independent': _INDEPENDENT.value,
       },
-      _DATA.value,
-      _DATA_ROOT.value,
+      open_retrieval_sets(_DATA.value, _DATA_ROOT.value, _CROP_QUERIES.value),
       workdir,
-      crop_queries=_CROP_QUERIES.value,
       batch_size=_BATCH_SIZE.value,
       workers=_WORKERS.value,
     )

@@ -11,24 +11,26 @@ from collections.abc import Sequence
 import json
 import pathlib
 import sys
+from typing import Any
 
 from absl import app, flags
 import ml_collections
 from ml_collections import config_flags
 
 from advbct_jax.command_line import exit_with_message, parse_flags
+from advbct_jax.data.ground_truth import RetrievalSet
+from advbct_jax.data.images import check_images
+from advbct_jax.data.landmarks import draw_landmarks
+from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.errors import InputError
 from advbct_jax.judge import judge
 from advbct_jax.methods import needs_old_model
 from advbct_jax.retrieval.report import print_results
 from advbct_jax.training.logging import DivergedError
 from advbct_jax.training.loop import StoppedError
-from advbct_jax.training.upgrade import (
-  describe_upgrade,
-  old_path,
-  require_same_run,
-  train_upgrade,
-)
+from advbct_jax.training.old_side import old_path
+from advbct_jax.training.upgrade import describe_upgrade, train_upgrade
+from advbct_jax.training.workdir import require_same_run
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment.')
 _WORKDIR = flags.DEFINE_string(
@@ -50,20 +52,55 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   results = workdir / 'results.json'
   if results.exists():
     require_same_run(workdir, config)
-    print(f'{workdir}: all done')
-    print_results(json.loads(results.read_text()))
-    return
+    found = json.loads(results.read_text())
+    if _is_wanted(found, config.evaluation):
+      print(f'{workdir}: all done')
+      print_results(found)
+      return
+  retrieval_sets = _open_data(config)
   train_upgrade(config, workdir)
   has_old = needs_old_model(config.method)
   judge(
     {'old': old_path(config, workdir) if has_old else None, 'new': workdir},
-    config.evaluation.data,
-    config.data.root,
+    retrieval_sets,
     workdir,
-    crop_queries=config.evaluation.crop_queries,
     batch_size=config.evaluation.batch_size,
     workers=config.data.workers,
   )
+
+
+def _is_wanted(
+  results: dict[str, Any], evaluation: ml_collections.ConfigDict
+) -> bool:
+  """Whether results are of the data sets and protocol that a config names."""
+  names = [spec.partition(':')[0] for spec in evaluation.data]
+  return list(results['datasets']) == names and all(
+    facts['query_crop'] == evaluation.crop_queries
+    for facts in results['protocol'].values()
+    if facts['benchmark'] == 'revisited'
+  )
+
+
+def _open_data(config: ml_collections.ConfigDict) -> list[RetrievalSet]:
+  """Draws the data if the config says so, and opens what to judge on.
+
+  That comes before the training, so that no ground truth is found to be wrong
+  after it.
+  """
+  if not config.data.root:
+    raise InputError(
+      'config.data.root is empty; wanted: the folder with train_clean.csv. '
+      'Say --config.data.root=FOLDER.'
+    )
+  if config.data.drawing:
+    draw_landmarks(config.data.root, **config.data.drawing)
+  retrieval_sets = open_retrieval_sets(
+    config.evaluation.data, config.data.root, config.evaluation.crop_queries
+  )
+  for retrieval_set in retrieval_sets:
+    check_images(retrieval_set.queries)
+    check_images(retrieval_set.gallery)
+  return retrieval_sets
 
 
 def main(argv: Sequence[str]) -> None:
@@ -79,6 +116,7 @@ def main(argv: Sequence[str]) -> None:
     config = _CONFIG.value
     try:
       if _DRY_RUN.value:
+        _open_data(config)
         print(describe_upgrade(config, workdir))
         return
       run(config, workdir)

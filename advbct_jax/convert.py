@@ -89,10 +89,10 @@ def load_encoder_variables(
   )
   misshapen = sorted(
     f'{theirs} is {tensors[theirs].shape}, '
-    f'wanted {_from_flax(flat[ours]).shape}'
+    f'wanted {_pytorch_shape(flat[ours].shape)}'
     for ours, theirs in wanted.items()
     if theirs in tensors
-    and tensors[theirs].shape != _from_flax(flat[ours]).shape
+    and tensors[theirs].shape != _pytorch_shape(flat[ours].shape)
   )
   if missing or left_over or misshapen:
     raise InputError(
@@ -139,12 +139,12 @@ def _to_flax(tensor: np.ndarray) -> np.ndarray:
   return tensor.T
 
 
-def _from_flax(array: Any) -> np.ndarray:
+def _pytorch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
   """[H, W, I, O] to [O, I, H, W], and [I, O] to [O, I]."""
-  array = np.asarray(array)
-  if array.ndim == 4:
-    return array.transpose(3, 2, 0, 1)
-  return array.T
+  if len(shape) == 4:
+    height, width, inputs, outputs = shape
+    return outputs, inputs, height, width
+  return shape[::-1]
 
 
 def _listed(title: str, names: list[str]) -> str:

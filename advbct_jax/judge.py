@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pathlib
 from typing import Any
 
-from advbct_jax.data.named_sets import open_retrieval_set
+from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.embeddings.sources import Source, from_encoder, from_stores
 from advbct_jax.retrieval.evaluation import evaluate
 from advbct_jax.retrieval.report import print_results, write_report
@@ -42,11 +42,9 @@ def _open_encoder(
 
 def judge(
   paths: Mapping[str, str | pathlib.Path | None],
-  data: Sequence[str],
-  data_root: str | None,
+  retrieval_sets: Sequence[RetrievalSet],
   workdir: pathlib.Path,
   *,
-  crop_queries: bool,
   batch_size: int,
   workers: int,
 ) -> dict[str, Any]:
@@ -54,19 +52,14 @@ def judge(
 
   Args:
     paths: of the `old`, `new` and `independent` encoder; None for no such.
-    data: `NAME` or `NAME:ROOT` of each benchmark.
-    data_root: where each NAME lies.
+    retrieval_sets: the benchmarks.
     workdir: where results go.
-    crop_queries: whether queries are cropped to their boxes.
     batch_size: images at a time.
     workers: processes that decode images.
 
   Returns:
     What `results.json` holds.
   """
-  retrieval_sets = [
-    open_retrieval_set(spec, data_root, crop_queries) for spec in data
-  ]
   sources = {
     role: _open_encoder(
       path,

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 
@@ -63,12 +62,6 @@ def shard(batch: Any) -> Any:
   return jax.tree.map(
     lambda x: x.reshape(devices, len(x) // devices, *x.shape[1:]), batch
   )
-
-
-def barrier(name: str) -> None:
-  """Waits until every process has come here."""
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
 
 
 def global_mean(

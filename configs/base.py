@@ -30,16 +30,6 @@ def get_config() -> ml_collections.ConfigDict:
   # for the old encoder's own (of the same architecture).
   config.model.init_weights = ''
 
-  # The encoder to stay compatible with. `path` is its workdir, a store of its
-  # embeddings of the training images, or a folder of stores; where it is empty
-  # the old encoder is trained first, in WORKDIR/old, from the fields below and
-  # all others of this config.
-  config.old = config_dict.ConfigDict()
-  config.old.path = ''
-  config.old.epochs = 30
-  config.old.drop_epochs = (5, 10, 20)
-  config.old.model = config.model.copy_and_resolve_references()
-
   config.data = config_dict.ConfigDict()
   config.data.name = 'gldv2'
   config.data.root = ''  # a folder in GLDv2's layout
@@ -64,6 +54,16 @@ def get_config() -> ml_collections.ConfigDict:
   config.optimizer.weight_decay = 5e-4
   config.optimizer.drop_epochs = (5, 10, 20)
   config.optimizer.drop_factor = 0.1
+
+  # The encoder to stay compatible with. `path` is its workdir, a store of its
+  # embeddings of the training images, or a folder of stores; where it is empty
+  # the old encoder is trained first, in WORKDIR/old, from the fields below and
+  # all others of this config.
+  config.old = config_dict.ConfigDict()
+  config.old.path = ''
+  config.old.epochs = 30
+  config.old.model = config.model.copy_and_resolve_references()
+  config.old.optimizer = config.optimizer.copy_and_resolve_references()
 
   config.checkpoint = config_dict.ConfigDict()
   config.checkpoint.every_steps = 2000

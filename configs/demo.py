@@ -24,13 +24,15 @@ def get_config() -> ml_collections.ConfigDict:
   config.batch_size = 64
   config.checkpoint.every_steps = 500
   config.evaluation.data = ('landmarks',)
+  config.evaluation.crop_queries = False
   for model in (config.model, config.old.model):
     model.width = 0.25
     model.stem = 'small'
     model.dimension = 128
   config.model.init_weights = 'old'
-  config.epochs = 16
-  config.optimizer.drop_epochs = (10, 14)
-  config.old.epochs = 24
-  config.old.drop_epochs = (16, 21)
+  config.epochs = 14
+  config.optimizer.learning_rate = 0.03
+  config.optimizer.drop_epochs = (9, 12)
+  config.old.epochs = 40
+  config.old.optimizer.drop_epochs = (26, 35)
   return config

@@ -20,5 +20,6 @@ def get_config() -> ml_collections.ConfigDict:
     model.stem = 'small'
     model.dimension = 128
   config.epochs = config.old.epochs = 60
-  config.optimizer.drop_epochs = config.old.drop_epochs = (30, 48)
+  for optimizer in (config.optimizer, config.old.optimizer):
+    optimizer.drop_epochs = (30, 48)
   return config

@@ -242,7 +242,7 @@ def _is_drawn(root: pathlib.Path, parameters: dict[str, Any]) -> bool:
 def draw_landmarks(
   root: str | pathlib.Path,
   *,
-  classes: int = 400,
+  classes: int = 300,
   images_per_class: int = 12,
   held_out_classes: int = 60,
   image_size: int = 48,

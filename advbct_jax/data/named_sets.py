@@ -1,5 +1,6 @@
 """Data sets by the names that the command line has for them."""
 
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 from typing import Literal
@@ -49,6 +50,13 @@ def open_retrieval_set(
   if found.layout == 'revisited':
     return revisited.load_retrieval(found.root, found.name, crop_queries)
   return gldv2.load_retrieval(found.root, found.name)
+
+
+def open_retrieval_sets(
+  specs: Sequence[str], data_root: str | None, crop_queries: bool
+) -> list[RetrievalSet]:
+  """Loads several retrieval benchmarks; see `open_retrieval_set`."""
+  return [open_retrieval_set(spec, data_root, crop_queries) for spec in specs]
 
 
 def find_data(spec: str, data_root: str | None = None) -> DataFolder:

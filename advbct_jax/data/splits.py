@@ -66,7 +66,7 @@ def split_training_set(
       would be old or nothing new.
 
   References:
-    Pan et al., CVPR 2023, section 4.1.
+    Pan et al., CVPR 2023.
   """
   ids, positions, counts = np.unique(
     landmarks, return_inverse=True, return_counts=True

@@ -50,7 +50,7 @@ def class_statistics(
 
   References:
     Pan et al., "Boundary-aware backward-compatible representation via
-    adversarial learning in image retrieval", CVPR 2023, section 3.3.
+    adversarial learning in image retrieval", CVPR 2023.
   """
   members = np.flatnonzero(labels >= 0)
   members = members[np.argsort(labels[members], kind='stable')]

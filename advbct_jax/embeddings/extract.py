@@ -91,8 +91,7 @@ def extract(
   """Fills a store with the embeddings of a set of images.
 
   What an earlier call has stored is kept: a killed extraction goes on at the
-  chunk that it was killed in, and a complete store is only opened. Of several
-  processes each fills its own chunks.
+  chunk that it was killed in, and a complete store is only opened.
 
   Args:
     encoder: embeds.
@@ -109,7 +108,7 @@ def extract(
 
   Raises:
     InputError: if the folder holds the store of another encoder or of other
-      images, or an image cannot be read.
+      images, an image cannot be read, or several processes run as one.
   """
   store = create_store(path, encoder.card(image_set, chunk_rows), image_set.ids)
   if store.card.complete:
@@ -118,7 +117,7 @@ def extract(
   # Every device takes the same share, in the last batch too.
   devices = jax.local_device_count()
   batch_size = -(-min(batch_size, len(image_set)) // devices) * devices
-  missing = store.missing_chunks()[jax.process_index() :: jax.process_count()]
+  missing = store.missing_chunks()
   rows = [store.rows_of(chunk) for chunk in missing]
   with tqdm.tqdm(
     desc=f'{encoder.name} embeds {image_set.name}',
@@ -146,5 +145,4 @@ def extract(
         done += size
         progress.update(size)
       store.write_chunk(chunk, embeddings)
-  parallel.barrier(f'extracted {path}')
   return store.finish()

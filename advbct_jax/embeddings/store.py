@@ -92,7 +92,7 @@ class EmbeddingStore:
 
   def ids(self) -> list[str]:
     """The image ids in the order of the rows."""
-    return (self.path / 'ids.txt').read_text().splitlines()
+    return (self.path / 'ids.txt').read_text().split('\n')[:-1]
 
   def rows_of(self, chunk: int) -> slice:
     """Which rows a chunk holds."""
@@ -176,7 +176,12 @@ class EmbeddingStore:
     path = self._chunk_path(chunk)
     try:
       with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(path, {'embeddings': target})['embeddings']
+        stored = checkpointer.restore(path, {'embeddings': target})[
+          'embeddings'
+        ]
+      if stored.shape != target.shape:
+        raise ValueError(f'it is {stored.shape}, wanted {target.shape}')
+      return stored
     except (OSError, ValueError) as error:
       raise InputError(
         f'{path}: cannot read this chunk of the store ({error}). Delete it '
@@ -204,7 +209,9 @@ def create_store(
   if (path / 'card.json').exists():
     there = _read_card(path)
     _require_equal(path, card, there)
-    return EmbeddingStore(path, there)
+    # A chunk that was deleted since, because it was damaged, is made anew.
+    whole = there.complete and not EmbeddingStore(path, there).missing_chunks()
+    return EmbeddingStore(path, dataclasses.replace(there, complete=whole))
   path.mkdir(parents=True, exist_ok=True)
   # The card comes last: a folder with a card has everything it speaks of.
   (path / 'ids.txt').write_text('\n'.join(ids) + '\n')
@@ -233,9 +240,10 @@ def open_store(
     )
   card = _read_card(path)
   store = EmbeddingStore(path, card)
-  if not card.complete:
+  missing = store.missing_chunks()
+  if missing or not card.complete:
     raise InputError(
-      f'{path}: the store is incomplete ({len(store.missing_chunks())} of '
+      f'{path}: the store is incomplete ({len(missing)} of '
       f'{store.chunk_count} chunks are missing). Run the command that fills it '
       'again; it goes on where it stopped.'
     )

@@ -107,7 +107,7 @@ def elastic_boundary_loss(
     the eligible samples).
 
   References:
-    Pan et al., CVPR 2023, equations 6 to 8.
+    Pan et al., CVPR 2023; as in the published code.
   """
   statistics = old.statistics
   old_class = old.old_class[labels]
@@ -138,7 +138,7 @@ def adversarial_loss(
     This device's share of the loss.
 
   References:
-    Pan et al., CVPR 2023, equation 4.
+    Pan et al., CVPR 2023; as in the published code.
 
   >>> undecided = jnp.zeros((4, 2))
   >>> round(float(adversarial_loss(undecided, undecided)), 4)  # 2·ln 2
@@ -169,7 +169,7 @@ def reversal_strength(fraction: jax.Array | float) -> jax.Array:
     A scalar from 0 to 1.
 
   References:
-    Ganin and Lempitsky, ICML 2015, section 3.1.
+    Ganin and Lempitsky, ICML 2015.
 
   >>> round(float(reversal_strength(0.1)), 4)
   0.4621

@@ -4,6 +4,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from advbct_jax.errors import InputError
+
 NORMS = ('per_domain', 'joint', 'none')
 
 
@@ -26,7 +28,10 @@ class Discriminator(nn.Module):
   def setup(self) -> None:
     """Makes the layers, which both halves share."""
     if self.norm not in NORMS:
-      raise ValueError(f'norm {self.norm!r} is none of {", ".join(NORMS)}')
+      raise InputError(
+        f'config.advbct.discriminator_norm is {self.norm!r}; wanted: one of '
+        f'{", ".join(NORMS)}.'
+      )
     self.fc1 = nn.Dense(self.hidden)
     if self.norm != 'none':
       self.bn1 = nn.BatchNorm(

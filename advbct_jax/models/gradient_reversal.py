@@ -20,7 +20,7 @@ def gradient_reversal(x: jax.Array, strength: jax.Array | float) -> jax.Array:
 
   References:
     Ganin and Lempitsky, "Unsupervised domain adaptation by backpropagation",
-    ICML 2015, equations 7 and 8.
+    ICML 2015.
 
   >>> import jax
   >>> float(jax.grad(gradient_reversal)(3.0, 0.5))

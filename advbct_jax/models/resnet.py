@@ -79,6 +79,7 @@ class ResNet(nn.Module):
       `small` (3×3 with stride 2, for images of some 32 to 64 pixels).
     dtype: what to compute in; parameters and statistics stay float32.
     axis_name: the mapped axis over which BatchNorm shares its statistics.
+    convolution: makes a convolution of given channels, size and stride.
   """
 
   stage_sizes: tuple[int, ...]
@@ -87,11 +88,12 @@ class ResNet(nn.Module):
   stem: str = 'imagenet'
   dtype: Any = None
   axis_name: str | None = None
+  convolution: Callable[..., nn.Module] = Convolution
 
   @nn.compact
   def __call__(self, images: jax.Array, train: bool) -> jax.Array:
     """Maps [B, H, W, 3] normalised images to [B, E] pooled features."""
-    convolution = partial(Convolution, dtype=self.dtype)
+    convolution = partial(self.convolution, dtype=self.dtype)
     norm = partial(
       nn.BatchNorm,
       use_running_average=not train,

@@ -5,14 +5,12 @@ a mixture gives figures that look like figures. So every store is held against
 the images that it should be about, and against the other stores of its side.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from advbct_jax.data.images import ImageSet
+from advbct_jax.embeddings.sources import Source
 from advbct_jax.embeddings.store import Card, EmbeddingStore
 from advbct_jax.errors import InputError
-
-Embed = Callable[[ImageSet], EmbeddingStore]
 
 
 class EncoderStores:
@@ -24,10 +22,10 @@ class EncoderStores:
       stores must have; those of the first one. Empty before.
   """
 
-  def __init__(self, role: str, embed: Embed):
+  def __init__(self, role: str, source: Source):
     self.role = role
     self.identity: dict[str, Any] = {}
-    self._embed = embed
+    self._source = source
 
   def store(self, images: ImageSet) -> EmbeddingStore:
     """Fills or opens the store of some images.
@@ -43,7 +41,7 @@ class EncoderStores:
         encoder than the side's first one, or incomplete; the message says what
         differs.
     """
-    store = self._embed(images)
+    store = self._source(images)
     card = store.card
     self.identity = self.identity or _identity(card)
     found = _identity(card) | {

@@ -15,11 +15,11 @@ from absl import logging
 import numpy as np
 
 from advbct_jax.data.ground_truth import RetrievalSet
+from advbct_jax.embeddings.sources import Source
 from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
 from advbct_jax.retrieval import index as indexing
 from advbct_jax.retrieval.comparability import (
-  Embed,
   EncoderStores,
   require_same_width,
 )
@@ -31,11 +31,11 @@ REFRESHED_PERCENT = (0, 25, 50, 75, 100)
 
 def evaluate(
   retrieval_sets: Sequence[RetrievalSet],
-  old: Embed | None,
-  new: Embed,
+  old: Source | None,
+  new: Source,
   workdir: pathlib.Path,
   *,
-  independent: Embed | None = None,
+  independent: Source | None = None,
   seed: int = 0,
 ) -> dict[str, Any]:
   """Judges encoders, and writes `results.json` and the galleries' indexes.
@@ -73,13 +73,13 @@ def evaluate(
       'stands for one set of results; name each set once.'
     )
   encoders = {
-    role: EncoderStores(role, embed)
-    for role, embed in (
+    role: EncoderStores(role, source)
+    for role, source in (
       ('old', old),
       ('new', new),
       ('independent', independent),
     )
-    if embed
+    if source
   }
   results: dict[str, Any] = {
     'datasets': {

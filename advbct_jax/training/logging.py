@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import tqdm
 
+from advbct_jax.errors import InputError
 from advbct_jax.methods.method import Metrics
 
 _FILE = 'metrics.jsonl'
@@ -60,8 +61,7 @@ class MetricsLog:
     self._flushed_at = time.monotonic()
     self._tensorboard: Any = None
     if tensorboard:
-      writer = importlib.import_module('tensorboardX').SummaryWriter
-      self._tensorboard = writer(str(workdir / 'tensorboard'))
+      self._tensorboard = _tensorboard_writer(workdir / 'tensorboard')
 
   def add(self, step: int, metrics: Metrics) -> None:
     """Notes the metrics of a step; they may still be in computation."""
@@ -111,6 +111,16 @@ def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
   """Reads what a run has logged, a dict a step."""
   lines = (workdir / _FILE).read_text().splitlines()
   return [json.loads(line) for line in lines]
+
+
+def _tensorboard_writer(folder: pathlib.Path) -> Any:
+  try:
+    return importlib.import_module('tensorboardX').SummaryWriter(str(folder))
+  except ImportError as error:
+    raise InputError(
+      f'config.log.tensorboard is True, but tensorboardX is missing ({error}). '
+      "Run pip install 'advbct_jax[tensorboard]', or set it to False."
+    ) from error
 
 
 def _require_finite(step: int, line: dict[str, float]) -> None:

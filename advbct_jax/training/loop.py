@@ -65,12 +65,18 @@ def _train_on(
   try:
     _take_steps(run, state, batches, checkpoints, log)
   except DivergedError as error:
+    saved = checkpoints.latest_step
+    kept = (
+      'No checkpoint was saved before'
+      if saved is None
+      else f'The last good checkpoint, of step {saved}, is kept'
+    )
     raise DivergedError(
-      f'{workdir}: {error}. The last good checkpoint, of step '
-      f'{checkpoints.latest_step}, is kept. Lower '
-      'config.optimizer.learning_rate or look at the data of this step.'
+      f'{workdir}: {error}. {kept}. Lower config.optimizer.learning_rate or '
+      'look at the data of this step.'
     ) from None
   finally:
+    batches.close()
     log.close()
 
 
@@ -96,6 +102,9 @@ def _take_steps(
         log.flush()  # before saving, so that no diverged state is saved
       if save:
         checkpoints.save(state, batches)
-      if interruption.signal is not None and stop:
-        checkpoints.wait()
-        raise StoppedError(step, run.steps, interruption.signal)
+      if stop:
+        break
+    # A signal may also have come while the last step was being saved.
+    if interruption.signal is not None:
+      checkpoints.wait()
+      raise StoppedError(step, run.steps, interruption.signal)

@@ -85,6 +85,11 @@ class Run:
         f'config.batch_size is {config.batch_size}, which {jax.device_count()} '
         'devices cannot share; wanted: a multiple of their number.'
       )
+    if not self.steps_per_epoch:
+      raise InputError(
+        f'config.batch_size is {config.batch_size}, more than the '
+        f'{len(self.data.rows)} images to train on; wanted: at most that many.'
+      )
 
   @property
   def steps_per_epoch(self) -> int:
@@ -152,16 +157,26 @@ class Run:
       self.model(axis_name=None), self.optimizer, example, self.config.seed
     )
 
+  def check(self) -> None:
+    """Builds everything but the old encoder, so that errors come early.
+
+    Raises:
+      InputError: if a name or the weights that the config gives cannot be used.
+    """
+    state = jax.eval_shape(self.fresh_state)
+    source = self.config.model.init_weights
+    if source and source != 'old':
+      convert.load_encoder_variables(
+        convert.read_tensors(source), _encoder_variables(state), source
+      )
+
   def initial_state(self) -> TrainState:
     """A fresh state, with the weights in it that the config starts from."""
     state = self.fresh_state()
     source = self.config.model.init_weights
     if not source:
       return state
-    variables = {
-      'params': state.params['encoder'],
-      'batch_stats': state.batch_stats['encoder'],
-    }
+    variables = _encoder_variables(state)
     if source == 'old':
       variables = self._old_variables(variables)
       print("the encoder starts from the old encoder's weights")
@@ -183,7 +198,8 @@ class Run:
     if self.old is None or self.old.encoder is None:
       raise InputError(
         "config.model.init_weights is 'old', but there is no old encoder with "
-        'weights; wanted: a config.old.path that is the workdir of a run.'
+        'weights; wanted: a method that is tied to an old encoder, and a '
+        'config.old.path that is empty or the workdir of a run.'
       )
     given = self.old.encoder.variables
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (variables, given)]
@@ -230,3 +246,10 @@ class Run:
         steps_per_epoch=self.steps_per_epoch,
       )
     )
+
+
+def _encoder_variables(state: TrainState) -> dict[str, Any]:
+  return {
+    'params': state.params['encoder'],
+    'batch_stats': state.batch_stats['encoder'],
+  }

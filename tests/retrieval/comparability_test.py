@@ -15,7 +15,7 @@ _GALLERY = image_set('gallery', 3)
 
 
 def _opens(folder, *cards):
-  """An `Embed` that opens stores of given cards, one after the other."""
+  """A `Source` that opens stores of given cards, one after the other."""
   stores = iter([EmbeddingStore(folder / card.images, card) for card in cards])
   return lambda images: next(stores)
 

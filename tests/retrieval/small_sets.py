@@ -53,7 +53,7 @@ def card_of(ids, **changes):
 
 
 def encoder(folder, vectors, **changes):
-  """An `Embed` that stores given vectors, {image set's name: [N, D]}."""
+  """A `Source` that stores given vectors, {image set's name: [N, D]}."""
 
   def embed(images):
     rows = np.array(vectors[images.name], np.float32)

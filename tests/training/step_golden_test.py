@@ -3,6 +3,7 @@
 from functools import partial
 
 from flax import linen as nn
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,21 +19,27 @@ from advbct_jax.training.state import TrainedModel, create_state
 from advbct_jax.training.step import train_step
 from tests.goldens_folder import golden_files
 
-# The parameter of ours that each of theirs is, and whether it is transposed.
-PARAMETERS = {
-  'projection_dim.weight': ('encoder/projection/kernel', True),
-  'bn.weight': ('encoder/bn/scale', False),
-  'bn.bias': ('encoder/bn/bias', False),
-  'projection_cls.weight': ('classifier/kernel', True),
-  'discriminator.d_fc1.weight': ('method/discriminator/fc1/kernel', True),
-  'discriminator.d_fc1.bias': ('method/discriminator/fc1/bias', False),
-  'discriminator.d_bn1.weight': ('method/discriminator/bn1/scale', False),
-  'discriminator.d_bn1.bias': ('method/discriminator/bn1/bias', False),
-  'discriminator.d_fc2.weight': ('method/discriminator/fc2/kernel', True),
-  'discriminator.d_fc2.bias': ('method/discriminator/fc2/bias', False),
-  'eboundary.weight': ('method/boundary', False),
+# Their names of losses, parameters and running statistics, and ours.
+LOSSES = {
+  'cls_loss': 'classification_loss',
+  'model_cls_loss': 'adversarial_loss',
+  'comp_ours': 'boundary_loss',
+  'total_loss': 'loss',
 }
-BUFFERS = {
+PARAMETERS = {
+  'projection_dim.weight': 'encoder/projection/kernel',
+  'bn.weight': 'encoder/bn/scale',
+  'bn.bias': 'encoder/bn/bias',
+  'projection_cls.weight': 'classifier/kernel',
+  'discriminator.d_fc1.weight': 'method/discriminator/fc1/kernel',
+  'discriminator.d_fc1.bias': 'method/discriminator/fc1/bias',
+  'discriminator.d_bn1.weight': 'method/discriminator/bn1/scale',
+  'discriminator.d_bn1.bias': 'method/discriminator/bn1/bias',
+  'discriminator.d_fc2.weight': 'method/discriminator/fc2/kernel',
+  'discriminator.d_fc2.bias': 'method/discriminator/fc2/bias',
+  'eboundary.weight': 'method/boundary',
+}
+STATISTICS = {
   'bn.running_mean': 'encoder/bn/mean',
   'bn.running_var': 'encoder/bn/var',
   'discriminator.d_bn1.running_mean': 'method/discriminator/bn1/mean',
@@ -47,23 +54,124 @@ class GivenFeatures(nn.Module):
     return images
 
 
-def get(tree, path):
-  for name in path.split('/'):
-    tree = tree[name]
-  return np.asarray(tree)
+class GoldenStep:
+  """The published step, set up as one of ours.
+
+  Attributes:
+    batch: what it was given.
+    old: what was known of the old model.
+    progress: where in the training it was taken.
+    variables: parameters and running statistics before it.
+  """
+
+  def __init__(self, golden):
+    self._golden = golden
+    steps_per_epoch = int(golden['steps_per_epoch'])
+    step = int(golden['epoch']) * steps_per_epoch + int(golden['step_in_epoch'])
+    self.progress = Progress(
+      jnp.asarray(step, jnp.int32),
+      int(golden['epochs']) * steps_per_epoch,
+      steps_per_epoch,
+    )
+    self.batch = {
+      'image': golden['x'],
+      'label': golden['labels'].astype(np.int32),
+      'old_embedding': golden['feat_old'],
+      'row': np.arange(len(golden['x']), dtype=np.int32),
+    }
+    old_classes = int(golden['C_old'])
+    numbers = np.arange(int(golden['C_new']))
+    self.old = OldModel(
+      class_statistics(
+        golden['old_embeddings'], golden['old_labels'], old_classes
+      ),
+      np.where(numbers < old_classes, numbers, -1),
+    )
+    self.variables = {
+      'params': _take(golden, 'param', PARAMETERS),
+      'batch_stats': _take(golden, 'buffer', STATISTICS),
+    }
+
+  @property
+  def inputs(self):
+    """The arguments of the model."""
+    images = ('image', 'label', 'old_embedding')
+    return (*(self.batch[name] for name in images), self.old, self.progress)
+
+  def model(self, axis_name):
+    """What is trained, on a mapped axis or outside of any."""
+    classes = int(self._golden['C_new'])
+    dimension = self.batch['old_embedding'].shape[1]
+    return TrainedModel(
+      encoder=Encoder(GivenFeatures(), dimension, axis_name),
+      method=AdvBCT(
+        classes, float(self._golden['threshold']), axis_name=axis_name
+      ),
+      classes=classes,
+      axis_name=axis_name,
+    )
+
+  def gradients(self):
+    """The gradients of the total loss."""
+
+    def loss_fn(params):
+      (loss, _), _ = self.model(None).apply(
+        self.variables | {'params': params},
+        *self.inputs,
+        mutable=['batch_stats'],
+      )
+      return loss
+
+    return jax.jit(jax.grad(loss_fn))(self.variables['params'])
+
+  def take(self):
+    """Takes the step; returns the state after it, and its metrics."""
+    optimizer = make_optimizer(float(self._golden['loss/lr']), 0.9, 5e-4)
+    state = create_state(self.model(None), optimizer, self.inputs, seed=0)
+    assert _shapes(state.params) == _shapes(self.variables['params'])
+    assert _shapes(state.batch_stats) == _shapes(self.variables['batch_stats'])
+    step = map_step(
+      partial(
+        train_step,
+        model=self.model(AXIS),
+        optimizer=optimizer,
+        prepare_images=lambda images, keys: images,
+        seed=0,
+        steps=self.progress.steps,
+        steps_per_epoch=self.progress.steps_per_epoch,
+      )
+    )
+    # The step gives up its state, so that is a copy.
+    given_up = {'step': self.progress.step} | self.variables
+    state = state.replace(**jax.tree.map(jnp.array, given_up))
+    return step(replicate(state), shard(self.batch), replicate(self.old))
 
 
-def put(tree, path, value):
-  *names, last = path.split('/')
-  for name in names:
-    tree = tree.setdefault(name, {})
-  tree[last] = jnp.asarray(value)
+def _take(golden, kind, names):
+  """Their figures of a kind as a tree of ours."""
+  flat = {
+    ours: _as_ours(golden[f'{kind}/{theirs}']) for theirs, ours in names.items()
+  }
+  return traverse_util.unflatten_dict(flat, sep='/')
 
 
-def assert_close(found, wanted, tolerance=1e-4):
-  """Relative to the largest figure of the array, so zeros compare too."""
-  scale = np.abs(wanted).max()
-  np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * scale)
+def _as_ours(figures):
+  """PyTorch's linear weights are [out, in], Flax's kernels [in, out]."""
+  return figures.T
+
+
+def _shapes(tree):
+  return jax.tree.map(jnp.shape, tree)
+
+
+def _get(tree, path):
+  return np.asarray(traverse_util.flatten_dict(tree, sep='/')[path])
+
+
+def _assert_close(found, wanted):
+  """To 1e-4 of the largest figure of the array, so that zeros compare too."""
+  tolerance = 1e-4 * np.abs(wanted).max()
+  np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance)
 
 
 @pytest.fixture(
@@ -77,123 +185,54 @@ def golden(request):
 
 
 @pytest.fixture(scope='module')
-def stepped(golden):
-  """The state before and after the golden step, its metrics and gradients."""
-  old_classes = int(golden['C_old'])
-  statistics = class_statistics(
-    golden['old_embeddings'], golden['old_labels'], old_classes
-  )
-  classes = int(golden['C_new'])
-  numbers = np.arange(classes)
-  old = OldModel(statistics, np.where(numbers < old_classes, numbers, -1))
+def step(golden):
+  return GoldenStep(golden)
 
-  def make_model(axis_name):
-    return TrainedModel(
-      encoder=Encoder(GivenFeatures(), golden['feat_old'].shape[1], axis_name),
-      method=AdvBCT(classes, float(golden['threshold']), axis_name=axis_name),
-      classes=classes,
-      axis_name=axis_name,
-    )
 
-  optimizer = make_optimizer(float(golden['loss/lr']), 0.9, 5e-4)
-  steps_per_epoch = int(golden['steps_per_epoch'])
-  steps = int(golden['epochs']) * steps_per_epoch
-  step = int(golden['epoch']) * steps_per_epoch + int(golden['step_in_epoch'])
-  batch = {
-    'image': golden['x'],
-    'label': golden['labels'].astype(np.int32),
-    'old_embedding': golden['feat_old'],
-    'row': np.arange(len(golden['x']), dtype=np.int32),
-  }
-  inputs = (
-    batch['image'],
-    batch['label'],
-    batch['old_embedding'],
-    old,
-    Progress(jnp.asarray(step), steps, steps_per_epoch),
-  )
-  state = create_state(make_model(None), optimizer, inputs, seed=0)
-  params, batch_stats = {}, {}
-  for theirs, (ours, transposed) in PARAMETERS.items():
-    value = golden[f'param/{theirs}']
-    put(params, ours, value.T if transposed else value)
-  for theirs, ours in BUFFERS.items():
-    put(batch_stats, ours, golden[f'buffer/{theirs}'])
-  assert jax.tree.map(jnp.shape, params) == jax.tree.map(
-    jnp.shape, state.params
-  )
-  state = state.replace(
-    step=jnp.asarray(step, jnp.int32), params=params, batch_stats=batch_stats
-  )
-  gradients = jax.grad(
-    lambda p: make_model(None).apply(
-      {'params': p, 'batch_stats': batch_stats},
-      *inputs,
-      mutable=['batch_stats'],
-    )[0][0]
-  )(params)
-  mapped = map_step(
-    partial(
-      train_step,
-      model=make_model(AXIS),
-      optimizer=optimizer,
-      prepare_images=lambda images, keys: images,
-      seed=0,
-      steps=steps,
-      steps_per_epoch=steps_per_epoch,
-    )
-  )
-  after, metrics = mapped(replicate(state), shard(batch), replicate(old))
-  return after, metrics, gradients
+@pytest.fixture(scope='module')
+def taken(step):
+  return step.take()
 
 
 @pytest.mark.golden
-def test_losses_are_those_of_the_published_code(golden, stepped):
-  _, metrics, _ = stepped
-  for theirs, ours in {
-    'cls_loss': 'classification_loss',
-    'model_cls_loss': 'adversarial_loss',
-    'comp_ours': 'boundary_loss',
-    'total_loss': 'loss',
-  }.items():
-    assert float(metrics[ours]) == pytest.approx(
-      float(golden[f'loss/{theirs}']), rel=1e-5
-    ), theirs
+def test_losses_are_those_of_the_published_code(golden, taken):
+  _, metrics = taken
+  for theirs, ours in LOSSES.items():
+    wanted = float(golden[f'loss/{theirs}'])
+    assert float(metrics[ours]) == pytest.approx(wanted, rel=1e-5), theirs
 
 
 @pytest.mark.golden
-def test_gradients_are_those_of_the_published_code(golden, stepped):
-  _, _, gradients = stepped
-  for theirs, (ours, transposed) in PARAMETERS.items():
-    found, wanted = get(gradients, ours), golden[f'grad/{theirs}']
-    if theirs == 'discriminator.d_fc1.bias':  # in front of a BatchNorm
+def test_gradients_are_those_of_the_published_code(golden, step):
+  gradients = step.gradients()
+  for theirs, ours in PARAMETERS.items():
+    found, wanted = _get(gradients, ours), _as_ours(golden[f'grad/{theirs}'])
+    if theirs == 'discriminator.d_fc1.bias':  # 0, in front of a BatchNorm
       np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
     else:
-      assert_close(found.T if transposed else found, wanted)
+      _assert_close(found, wanted)
 
 
 @pytest.mark.golden
-def test_updated_parameters_are_those_of_the_published_code(golden, stepped):
-  after, _, _ = stepped
-  for key in golden:
-    if key.startswith('param_after/'):
-      ours, transposed = PARAMETERS[key.removeprefix('param_after/')]
-      found = get(after.params, ours)
-      assert_close(found.T if transposed else found, golden[key])
+def test_updated_parameters_are_those_of_the_published_code(golden, taken):
+  after, _ = taken
+  updated = [key for key in golden if key.startswith('param_after/')]
+  assert updated
+  for key in updated:
+    ours = PARAMETERS[key.removeprefix('param_after/')]
+    _assert_close(_get(after.params, ours), _as_ours(golden[key]))
 
 
 @pytest.mark.golden
-def test_running_statistics_are_those_of_the_published_code(golden, stepped):
-  after, _, _ = stepped
-  for theirs, ours in BUFFERS.items():
-    found, wanted = (
-      get(after.batch_stats, ours),
-      golden[f'buffer_after/{theirs}'],
-    )
+def test_running_statistics_are_those_of_the_published_code(golden, taken):
+  after, _ = taken
+  for theirs, ours in STATISTICS.items():
+    wanted = golden[f'buffer_after/{theirs}']
     if theirs.endswith('running_var'):
-      # PyTorch averages the unbiased variance, Flax the biased one.
-      n = len(golden['x'])
-      kept = 0.81 if 'discriminator' in theirs else 0.9
-      kept_part = kept * golden[f'buffer/{theirs}']
-      wanted = kept_part + (wanted - kept_part) * (n - 1) / n
-    assert_close(found, wanted)
+      # PyTorch averages the unbiased variance, Flax the biased one. The
+      # discriminator's statistics have seen two halves, so 0.9² is left.
+      images = len(golden['x'])
+      kept = 0.9**2 if 'discriminator' in theirs else 0.9
+      before = kept * golden[f'buffer/{theirs}']
+      wanted = before + (wanted - before) * (images - 1) / images
+    _assert_close(_get(after.batch_stats, ours), wanted)

@@ -1,0 +1,63 @@
+"""The training images of an upgrade, as its old and its new run see them."""
+
+import dataclasses
+import pathlib
+
+import ml_collections
+import numpy as np
+
+from advbct_jax.data import gldv2
+from advbct_jax.data.images import ImageSet, check_images
+from advbct_jax.data.pipeline import LoadBatch, make_loader
+from advbct_jax.data.splits import Split, split_training_set
+from advbct_jax.errors import InputError
+from advbct_jax.training.run import TrainingSet
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingImages:
+  """The training images of an upgrade, shared by its old and new run."""
+
+  image_set: ImageSet
+  split: Split
+  load: LoadBatch
+
+  def training_set(self, part: str) -> TrainingSet:
+    """What a model of the old (`old`) or of all data (`all`) is trained on."""
+    split = self.split
+    if part == 'old':
+      return TrainingSet(
+        self.load, split.old_rows, split.old_labels, split.old_classes
+      )
+    if part == 'all':
+      rows = np.arange(len(split.labels))
+      return TrainingSet(self.load, rows, split.labels, split.classes)
+    raise InputError(f'config.data.part is {part!r}; wanted: all or old.')
+
+
+def open_training_images(
+  config: ml_collections.ConfigDict, check: bool
+) -> TrainingImages:
+  """Opens the training images of a config, and splits them.
+
+  Args:
+    config: of the experiment.
+    check: whether every file is looked at first.
+
+  Raises:
+    InputError: if tables, split or images cannot be used.
+  """
+  data = config.data
+  image_set = gldv2.load_train(pathlib.Path(data.root), data.name)
+  assert image_set.labels is not None
+  split = split_training_set(image_set.labels, **data.split)
+  print(
+    f'{image_set.name}: {len(image_set)} images of {split.classes} classes; '
+    f'the old model knows {len(split.old_rows)} of {split.old_classes} '
+    f'({data.split.kind})'
+  )
+  if check:
+    check_images(image_set)
+  return TrainingImages(
+    image_set, split, make_loader(image_set, data.image_size, data.memory_mib)
+  )

@@ -1,0 +1,55 @@
+"""Compares the batches of worker processes with those of threads.
+
+python tests/data/batches_of_workers.py FOLDER_OF_JPEGS
+"""
+
+import itertools
+import pathlib
+
+from absl import app
+import numpy as np
+
+from advbct_jax.data.images import ImageFiles, ImageSet
+from advbct_jax.data.pipeline import (
+  make_loader,
+  ordered_batches,
+  training_batches,
+)
+
+
+def _assert_equal(found, wanted):
+  for ours, theirs in zip(found, wanted, strict=True):
+    for key in ('image', 'row'):
+      np.testing.assert_array_equal(ours[key], theirs[key])
+
+
+def main(argv: list[str]) -> None:
+  folder = pathlib.Path(argv[1])
+  names = sorted(path.name for path in folder.glob('*.jpg'))
+  load = make_loader(ImageSet('few', names, ImageFiles(folder, names)), 8)
+  rows = np.arange(len(names))
+
+  def training(workers):
+    return training_batches(load, rows, batch_size=4, seed=0, workers=workers)
+
+  by_workers, by_threads = training(2), training(0)
+  _assert_equal(
+    itertools.islice(by_workers, 5), list(itertools.islice(by_threads, 5))
+  )
+  print('training')
+
+  _assert_equal(
+    ordered_batches(load, range(len(names)), batch_size=4, workers=2),
+    ordered_batches(load, range(len(names)), batch_size=4),
+  )
+  print('ordered')
+
+  state = by_workers.get_state()
+  wanted = list(itertools.islice(by_workers, 3))
+  by_workers.set_state(state)
+  _assert_equal(itertools.islice(by_workers, 3), wanted)
+  print('restored')
+
+
+if __name__ == '__main__':
+  app.run(main)

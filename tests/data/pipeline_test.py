@@ -1,0 +1,172 @@
+import itertools
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from advbct_jax.data.images import ImageFiles, ImageSet
+from advbct_jax.data.pipeline import (
+  make_loader,
+  ordered_batches,
+  training_batches,
+)
+from advbct_jax.errors import InputError
+from tests.data.conftest import jpeg
+
+COUNT = 11
+
+
+@pytest.fixture
+def image_set(tmp_path) -> ImageSet:
+  names = [f'{number}.jpg' for number in range(COUNT)]
+  for name in names:
+    (tmp_path / name).write_bytes(jpeg(name))
+  return ImageSet('few', names, ImageFiles(tmp_path, names))
+
+
+def _rows(batches, count):
+  return [batch['row'].tolist() for batch in itertools.islice(batches, count)]
+
+
+def _epoch(batches, count):
+  return list(itertools.chain(*_rows(batches, count)))
+
+
+def _assert_equal(found, wanted):
+  for key in ('image', 'row'):
+    np.testing.assert_array_equal(found[key], wanted[key])
+
+
+def test_a_batch_has_the_images_of_its_rows(image_set):
+  batch = next(
+    training_batches(
+      make_loader(image_set, 8), np.arange(COUNT), batch_size=4, seed=0
+    )
+  )
+  assert (batch['image'].shape, batch['image'].dtype) == (
+    (4, 8, 8, 3),
+    np.uint8,
+  )
+  assert batch['row'].dtype == np.int32
+  for image, row in zip(batch['image'], batch['row'], strict=True):
+    np.testing.assert_array_equal(image, image_set.load(row, 8))
+
+
+def test_every_epoch_sees_each_row_once_in_another_order(image_set):
+  rows = np.array([0, 2, 3, 5, 7, 10])
+  batches = training_batches(
+    make_loader(image_set, 8), rows, batch_size=3, seed=0
+  )
+  epochs = [_epoch(batches, 2) for _ in range(4)]
+  for epoch in epochs:
+    assert sorted(epoch) == rows.tolist()
+  assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_rows_beyond_the_last_whole_batch_have_their_turn_later(image_set):
+  batches = training_batches(
+    make_loader(image_set, 8), np.arange(COUNT), batch_size=4, seed=0
+  )
+  epochs = [_epoch(batches, 2) for _ in range(20)]
+  for epoch in epochs:
+    assert len(set(epoch)) == 8
+  assert set(itertools.chain(*epochs)) == set(range(COUNT))
+
+
+def test_the_seed_decides_the_order(image_set):
+  load = make_loader(image_set, 8)
+  first, again, other = (
+    _rows(training_batches(load, np.arange(COUNT), batch_size=4, seed=seed), 4)
+    for seed in (0, 0, 1)
+  )
+  assert first == again != other
+
+
+def test_a_restored_iterator_goes_on_where_the_saved_one_was(image_set):
+  def batches():
+    return training_batches(
+      make_loader(image_set, 8), np.arange(COUNT), batch_size=4, seed=0
+    )
+
+  saved = batches()
+  for _ in range(3):  # into the second epoch
+    next(saved)
+  state = saved.get_state()
+  wanted = list(itertools.islice(saved, 4))
+  restored = batches()
+  next(restored)
+  restored.set_state(state)
+  for found, want in zip(itertools.islice(restored, 4), wanted, strict=True):
+    _assert_equal(found, want)
+
+
+def test_two_processes_make_up_the_one_global_batch(image_set, monkeypatch):
+  def batches(process, processes):
+    monkeypatch.setattr(jax, 'process_index', lambda: process)
+    monkeypatch.setattr(jax, 'process_count', lambda: processes)
+    return _rows(
+      training_batches(
+        make_loader(image_set, 8), np.arange(COUNT), batch_size=4, seed=0
+      ),
+      6,
+    )
+
+  alone, first, second = batches(0, 1), batches(0, 2), batches(1, 2)
+  assert {len(batch) for batch in first + second} == {2}
+  assert [
+    sorted(ours + theirs) for ours, theirs in zip(first, second, strict=True)
+  ] == [sorted(batch) for batch in alone]
+
+
+def test_images_kept_in_memory_are_those_decoded_on_demand(image_set):
+  kept = make_loader(image_set, 8, memory_mib=1)
+  on_demand = make_loader(image_set, 8)
+  assert kept.decoded.shape == (COUNT, 8, 8, 3)
+  assert on_demand.decoded is None
+  for found, wanted in zip(
+    ordered_batches(kept, range(COUNT), batch_size=4),
+    ordered_batches(on_demand, range(COUNT), batch_size=4),
+    strict=True,
+  ):
+    _assert_equal(found, wanted)
+
+
+def test_a_set_is_kept_in_memory_only_where_it_fits(image_set):
+  # 11 images of 178 · 178 · 3 bytes are a little less than 1 MiB.
+  assert make_loader(image_set, 178, memory_mib=1).decoded is not None
+  assert make_loader(image_set, 179, memory_mib=1).decoded is None
+
+
+def test_ordered_batches_end_with_a_smaller_one(image_set):
+  batches = ordered_batches(
+    make_loader(image_set, 8), range(1, COUNT), batch_size=4
+  )
+  assert _rows(batches, 9) == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
+
+
+def test_a_batch_larger_than_the_set_is_refused(image_set):
+  with pytest.raises(InputError) as refusal:
+    training_batches(
+      make_loader(image_set, 8), np.arange(3), batch_size=4, seed=0
+    )
+  assert str(refusal.value) == (
+    'few: 3 training images are fewer than one batch of 4. '
+    'Lower config.batch_size.'
+  )
+
+
+def test_worker_processes_give_the_batches_that_threads_give(image_set):
+  # In a process of its own: Grain's workers import its main module again.
+  script = pathlib.Path(__file__).parent / 'batches_of_workers.py'
+  ran = subprocess.run(
+    [sys.executable, script, image_set.images.root],
+    cwd=script.parents[2],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert ran.returncode == 0, ran.stderr
+  assert ran.stdout.split() == ['training', 'ordered', 'restored']

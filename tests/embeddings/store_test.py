@@ -1,0 +1,228 @@
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from advbct_jax.data.images import digest_ids
+from advbct_jax.embeddings.store import (
+  Card,
+  create_store,
+  is_store,
+  open_store,
+  write_store,
+)
+from advbct_jax.errors import InputError
+
+IDS = [f'image{number}' for number in range(10)]
+EMBEDDINGS = np.arange(30, dtype=np.float32).reshape(10, 3) / 7
+# Ten rows in chunks of 4, 4 and 2.
+CARD = Card(
+  encoder='resnet18',
+  weights='ab12',
+  dimension=3,
+  preprocessing='squashed to 224x224',
+  images='gldv2-train',
+  ids_digest=digest_ids(IDS),
+  count=10,
+  chunk_rows=4,
+)
+
+
+def filled(path):
+  return write_store(path, CARD, IDS, EMBEDDINGS)
+
+
+def refused(call, *args):
+  with pytest.raises(InputError) as refusal:
+    call(*args)
+  return str(refusal.value)
+
+
+def test_what_was_written_is_read(tmp_path):
+  filled(tmp_path / 'store')
+  store = open_store(tmp_path / 'store', CARD)
+  assert store.card == dataclasses.replace(CARD, complete=True)
+  assert store.ids() == IDS
+  np.testing.assert_array_equal(store.read(), EMBEDDINGS)
+  chunks = list(store.chunks())
+  assert [len(chunk) for chunk in chunks] == [4, 4, 2]
+  np.testing.assert_array_equal(np.concatenate(chunks), EMBEDDINGS)
+
+
+def test_chunks_may_be_written_in_any_order(tmp_path):
+  store = create_store(tmp_path / 'store', CARD, IDS)
+  for chunk in (2, 0, 1):
+    store.write_chunk(chunk, EMBEDDINGS[store.rows_of(chunk)])
+  np.testing.assert_array_equal(store.finish().read(), EMBEDDINGS)
+
+
+def test_embeddings_are_stored_in_the_dtype_of_the_card(tmp_path):
+  store = write_store(tmp_path / 'store', CARD, IDS, EMBEDDINGS.astype(float))
+  assert store.read().dtype == np.float32
+
+
+def test_ids_may_have_any_character_but_line_breaks(tmp_path):
+  ids = ['a b', 'π', 'x\x0cy', 'x\u2028y', '', 'z/ß.jpg', '6', '7', '8', '9']
+  card = dataclasses.replace(CARD, ids_digest=digest_ids(ids))
+  write_store(tmp_path / 'store', card, ids, EMBEDDINGS)
+  assert open_store(tmp_path / 'store').ids() == ids
+
+
+def test_the_store_of_a_killed_writer_is_refused_and_gone_on_with(tmp_path):
+  path = tmp_path / 'store'
+  create_store(path, CARD, IDS).write_chunk(0, EMBEDDINGS[:4])
+  # The writer was killed inside of the second chunk.
+  torn = path / 'chunks' / '000001.orbax-checkpoint-tmp'
+  shutil.copytree(path / 'chunks' / '000000', torn)
+  assert is_store(path)
+  assert refused(open_store, path).startswith(
+    f'{path}: the store is incomplete (2 of 3 chunks are missing).'
+  )
+
+  store = create_store(path, CARD, IDS)
+  assert (store.missing_chunks(), store.card.complete) == ([1, 2], False)
+  assert '2 of 3 chunks are missing' in refused(store.finish)
+  for chunk in store.missing_chunks():
+    store.write_chunk(chunk, EMBEDDINGS[store.rows_of(chunk)])
+  store.finish()
+  np.testing.assert_array_equal(open_store(path).read(), EMBEDDINGS)
+
+
+def test_a_store_with_every_chunk_is_incomplete_until_it_is_finished(tmp_path):
+  store = create_store(tmp_path / 'store', CARD, IDS)
+  for chunk in store.missing_chunks():
+    store.write_chunk(chunk, EMBEDDINGS[store.rows_of(chunk)])
+  assert '(0 of 3 chunks are missing)' in refused(open_store, store.path)
+
+
+def test_an_unfinished_store_keeps_the_chunk_size_that_it_was_begun_with(
+  tmp_path,
+):
+  create_store(tmp_path / 'store', CARD, IDS)
+  larger = dataclasses.replace(CARD, chunk_rows=100)
+  assert create_store(tmp_path / 'store', larger, IDS).chunk_count == 3
+
+
+@pytest.mark.parametrize(
+  ('change', 'difference'),
+  [
+    ({'encoder': 'resnet50'}, 'encoder: resnet50 here, resnet18 there'),
+    ({'weights': 'cd34'}, 'weights: cd34 here, ab12 there'),
+    ({'dimension': 5}, 'dimension: 5 here, 3 there'),
+    ({'images': 'rparis6k'}, 'images: rparis6k here, gldv2-train there'),
+    (
+      {'ids_digest': digest_ids(IDS[::-1])},
+      f'ids_digest: {digest_ids(IDS[::-1])} here, {digest_ids(IDS)} there',
+    ),
+    ({'count': 9}, 'count: 9 here, 10 there'),
+    ({'cropped': True}, 'cropped: True here, False there'),
+    (
+      {'preprocessing': 'squashed to 64x64'},
+      'preprocessing: squashed to 64x64 here, squashed to 224x224 there',
+    ),
+  ],
+  ids=lambda value: next(iter(value)) if isinstance(value, dict) else '',
+)
+def test_a_store_with_another_card_is_refused_with_what_differs(
+  tmp_path, change, difference
+):
+  path = tmp_path / 'store'
+  filled(path)
+  other = dataclasses.replace(CARD, **change)
+  for message in (
+    refused(open_store, path, other),
+    refused(create_store, path, other, IDS),
+    refused(write_store, path, other, IDS, EMBEDDINGS),
+  ):
+    assert str(path) in message
+    # This and nothing else.
+    assert [
+      line.strip() for line in message.splitlines() if line.startswith('  ')
+    ] == [difference]
+  np.testing.assert_array_equal(open_store(path).read(), EMBEDDINGS)
+
+
+def test_changed_ids_are_refused(tmp_path):
+  store = filled(tmp_path / 'store')
+  ids = [*IDS[1:], IDS[0]]
+  (store.path / 'ids.txt').write_text('\n'.join(ids) + '\n')
+  assert 'ids.txt is not the list' in refused(open_store, store.path)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_an_embedding_that_is_not_finite_is_refused_by_its_image(
+  tmp_path, value
+):
+  store = create_store(tmp_path / 'store', CARD, IDS)
+  embeddings = EMBEDDINGS[4:8].copy()
+  embeddings[2, 1] = value
+  message = refused(store.write_chunk, 1, embeddings)
+  assert 'the embedding of image image6 (row 6) is not finite' in message
+  assert store.missing_chunks() == [0, 1, 2]
+
+
+def test_a_chunk_of_another_shape_is_refused(tmp_path):
+  store = create_store(tmp_path / 'store', CARD, IDS)
+  with pytest.raises(ValueError, match=r'chunk 2: \(4, 3\), wanted \(2, 3\)'):
+    store.write_chunk(2, EMBEDDINGS[:4])
+
+
+def _truncate(chunk):
+  for file in chunk.rglob('*'):
+    if file.is_file():
+      file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _flip_a_byte(chunk):
+  for file in chunk.rglob('d/*'):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 255
+    file.write_bytes(content)
+
+
+def _empty(chunk):
+  shutil.rmtree(chunk)
+  chunk.mkdir()
+
+
+def _replace_by_the_last(chunk):
+  shutil.rmtree(chunk)
+  shutil.copytree(chunk.parent / '000002', chunk)
+
+
+@pytest.mark.parametrize(
+  'damage', [_truncate, _flip_a_byte, _empty, _replace_by_the_last]
+)
+def test_a_damaged_chunk_is_named_and_made_anew_once_deleted(tmp_path, damage):
+  store = filled(tmp_path / 'store')
+  chunk = store.path / 'chunks' / '000001'
+  damage(chunk)
+  assert refused(open_store(store.path).read).startswith(
+    f'{chunk}: cannot read this chunk of the store'
+  )
+
+  shutil.rmtree(chunk)
+  assert '(1 of 3 chunks are missing)' in refused(open_store, store.path)
+  refilled = create_store(store.path, CARD, IDS)
+  assert (refilled.missing_chunks(), refilled.card.complete) == ([1], False)
+  refilled.write_chunk(1, EMBEDDINGS[4:8])
+  refilled.finish()
+  np.testing.assert_array_equal(open_store(store.path).read(), EMBEDDINGS)
+
+
+def test_a_folder_without_card_is_no_store(tmp_path):
+  assert not is_store(tmp_path)
+  assert refused(open_store, tmp_path).startswith(
+    f'{tmp_path}: no embedding store here'
+  )
+
+
+@pytest.mark.parametrize('content', ['{"enc', '{}', json.dumps({'a': 1}), '[]'])
+def test_a_damaged_card_is_named(tmp_path, content):
+  store = filled(tmp_path / 'store')
+  (store.path / 'card.json').write_text(content)
+  assert refused(open_store, store.path).startswith(
+    f'{store.path / "card.json"}: not the card of an embedding store'
+  )

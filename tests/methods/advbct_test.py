@@ -1,0 +1,222 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advbct_jax.embeddings.class_statistics import ClassStatistics
+from advbct_jax.methods.advbct import (
+  AdvBCT,
+  adversarial_loss,
+  adversarial_weight,
+  discriminator_accuracy,
+  elastic_boundary_loss,
+  reversal_strength,
+)
+from advbct_jax.methods.method import OldModel, Progress, Samples
+from advbct_jax.models.discriminator import Discriminator
+
+# Three old classes, the first with a single radius. New classes 0 to 2 are old
+# 2, 1 and 0; new class 3 was never seen, and its −1 must not be taken for a
+# place in an array.
+OLD = OldModel(
+  ClassStatistics(
+    center=np.array([[0.5, 0.5], [0.0, 0.6], [0.8, 0.0]], np.float32),
+    radius_max=np.array([0.1, 0.5, 0.2], np.float32),
+    radius_min=np.zeros(3, np.float32),
+    radius_count=np.array([1, 3, 2]),
+    theta_max=np.zeros(3, np.float32),
+    theta_count=np.array([1, 3, 2]),
+  ),
+  old_class=np.array([2, 1, 0, -1]),
+)
+# With w = 0 a boundary is half open: R = (r + t)/2, here 0.6 and 0.75.
+HALF_OPEN = jnp.zeros(4)
+
+
+def boundary_loss(embeddings, labels, openness=HALF_OPEN, threshold=1.0):
+  return elastic_boundary_loss(
+    jnp.asarray(embeddings, jnp.float32),
+    jnp.asarray(labels),
+    openness,
+    OLD,
+    threshold,
+  )
+
+
+def test_the_boundary_loss_is_the_mean_excess_of_the_violators():
+  loss, metrics = boundary_loss(
+    [
+      [0, 2],  # (0, 1) to (0.8, 0): 1.280625, 0.680625 beyond 0.6
+      [-5, 0],  # (-1, 0) to (0, 0.6): 1.166190, 0.416190 beyond 0.75
+      [3, 4],  # (0.6, 0.8) to (0, 0.6): 0.632456, within 0.75
+      [0, 1],  # a class with one radius
+      [0, 1],  # a class never seen
+    ],
+    [0, 1, 1, 2, 3],
+  )
+  assert float(loss) == pytest.approx((0.680625 + 0.416190) / 2, abs=1e-6)
+  assert float(metrics['violators']) == pytest.approx(2 / 3)
+  assert float(metrics['elastic_radius']) == pytest.approx(
+    (0.6 + 0.75 + 0.75) / 3
+  )
+
+
+def test_the_gradient_moves_violators_and_their_boundaries_only():
+  def loss(embeddings, openness):
+    return boundary_loss(embeddings, [0, 1, 2, 3], openness)[0]
+
+  by_embedding, by_openness = jax.grad(loss, argnums=(0, 1))(
+    jnp.array([[0.0, 2.0], [3.0, 4.0], [0.0, 1.0], [0.0, 1.0]]), HALF_OPEN
+  )
+  # d/df of ‖f̂ − c‖ at f = (0, 2): (f̂ − c)/‖f̂ − c‖ across f̂, over ‖f‖.
+  np.testing.assert_allclose(
+    by_embedding, [[-0.8 / 1.280625 / 2, 0], [0, 0], [0, 0], [0, 0]], atol=1e-6
+  )
+  # d/dw of −R: −σ'(0)·(t − r) = −¼·0.8.
+  np.testing.assert_allclose(by_openness, [-0.2, 0, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('threshold', 'radii'),
+  [
+    # r = 0.2: from r at w → −∞ to t at w → ∞.
+    (1.0, [0.2, 0.4151531, 0.6, 0.7848469, 1.0]),
+    # A threshold below r draws the boundary in.
+    (0.1, [0.2, 0.1731059, 0.15, 0.1268941, 0.1]),
+  ],
+)
+def test_a_boundary_opens_from_the_old_radius_to_the_threshold(
+  threshold, radii
+):
+  found = [
+    float(
+      boundary_loss([[1, 0]], [0], jnp.full(4, w), threshold)[1][
+        'elastic_radius'
+      ]
+    )
+    for w in (-100.0, -1.0, 0.0, 1.0, 100.0)
+  ]
+  np.testing.assert_allclose(found, radii, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('embeddings', 'labels'),
+  [
+    ([[3, 4], [1, 0]], [1, 0]),  # within
+    ([[0, 1], [0, 1]], [2, 3]),  # of classes that take no part
+    ([[0, 0], [0, 0]], [2, 3]),  # without direction
+  ],
+)
+def test_without_violators_loss_and_gradients_are_exactly_zero(
+  embeddings, labels
+):
+  (loss, _), gradients = jax.value_and_grad(
+    lambda x, w: boundary_loss(x, labels, w), argnums=(0, 1), has_aux=True
+  )(jnp.asarray(embeddings, jnp.float32), HALF_OPEN)
+  assert float(loss) == 0
+  for gradient in gradients:
+    np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
+
+
+def test_an_embedding_on_its_centre_has_finite_gradients():
+  at_centre = OldModel(
+    OLD.statistics.replace(center=np.array([[0, 0], [1, 0], [0, 1.0]])),
+    OLD.old_class,
+  )
+  gradient = jax.grad(
+    lambda x: elastic_boundary_loss(
+      x, jnp.array([1, 0]), HALF_OPEN, at_centre, 1.0
+    )[0]
+  )(jnp.array([[1.0, 0.0], [1.0, 0.0]]))
+  # The first sits on its centre, the second is a violator.
+  assert np.isfinite(gradient).all()
+  assert float(jnp.abs(gradient[1]).max()) > 0
+
+
+def test_the_adversarial_loss_adds_new_and_old():
+  new = jnp.log(jnp.array([[0.5, 0.5], [0.25, 0.75]]))
+  old = jnp.log(jnp.array([[0.5, 0.5], [0.2, 0.8]]))
+  # −ln of what the right side was given: (½, ¼) for new, (½, 0.8) for old.
+  wanted = (0.693147 + 1.386294) / 2 + (0.693147 + 0.223144) / 2
+  assert float(adversarial_loss(new, old)) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_accuracy_counts_both_halves():
+  new = jnp.array([[2.0, 1.0], [2.0, 1.0]])  # both told as new
+  old = jnp.array([[2.0, 1.0], [1.0, 2.0]])  # one told as old
+  assert float(discriminator_accuracy(new, old)) == pytest.approx(0.75)
+
+
+def test_reversal_strength_rises_from_0_to_almost_1():
+  found = [float(reversal_strength(p)) for p in (0, 0.15, 0.5, 1)]
+  np.testing.assert_allclose(
+    found, [0, 0.6351490, 0.9866143, 0.9999092], atol=1e-6
+  )
+
+
+def test_the_adversarial_weight_falls_from_31_to_2_thirtieths():
+  found = [float(adversarial_weight(e, 30)) * 30 for e in (0, 1, 15, 29)]
+  np.testing.assert_allclose(found, [31, 30, 16, 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('step', 'strength', 'weight'),
+  [(0, 0.0, 31 / 30), (45, 0.6351490, 27 / 30), (299, 0.9999061, 2 / 30)],
+)
+def test_the_adversary_is_reversed_for_the_encoder_and_direct_for_itself(
+  step, strength, weight
+):
+  random = np.random.default_rng(0)
+  new, old = random.normal(size=(2, 8, 2)).astype(np.float32)
+  never_seen = np.full(8, 3)
+  method = AdvBCT(4, axis_name=None)
+  progress = Progress(jnp.asarray(step), steps=300, steps_per_epoch=10)
+  variables = method.init(
+    jax.random.key(0), Samples(new, never_seen, old), OLD, progress
+  )
+
+  def method_loss(params, new, old):
+    return method.apply(
+      {**variables, 'params': params},
+      Samples(new, never_seen, old),
+      OLD,
+      progress,
+      mutable=['batch_stats'],
+    )[0][0]
+
+  def plain_loss(params, new, old):
+    logits, _ = Discriminator().apply(
+      {'params': params}, new, old, mutable=['batch_stats']
+    )
+    return adversarial_loss(*logits)
+
+  params = variables['params']
+  found = jax.grad(method_loss, argnums=(0, 1, 2))(params, new, old)
+  plain = jax.grad(plain_loss, argnums=(0, 1, 2))(
+    params['discriminator'], new, old
+  )
+  jax.tree.map(
+    lambda ours, direct: np.testing.assert_allclose(
+      ours, weight * direct, rtol=1e-3, atol=1e-6
+    ),
+    found[0]['discriminator'],
+    plain[0],
+  )
+  np.testing.assert_allclose(
+    found[1], -strength * weight * plain[1], rtol=1e-3, atol=1e-6
+  )
+  assert float(jnp.abs(plain[1]).max()) > 1e-2
+  # What the old encoder said comes in directly.
+  np.testing.assert_allclose(found[2], weight * plain[2], rtol=1e-3, atol=1e-6)
+
+
+def test_boundaries_start_anywhere_between_closed_and_open():
+  samples = Samples(jnp.ones((2, 2)), jnp.array([0, 0]), jnp.ones((2, 2)))
+  variables = AdvBCT(5000, axis_name=None).init(
+    jax.random.key(0), samples, OLD, Progress(jnp.asarray(0), 10, 5)
+  )
+  openness = variables['params']['boundary']
+  assert openness.shape == (5000,)
+  assert -1 <= float(openness.min()) < -0.99
+  assert 0.99 < float(openness.max()) <= 1
+  assert abs(float(openness.mean())) < 0.03

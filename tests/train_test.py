@@ -1,0 +1,96 @@
+"""`train.run`: a whole upgrade, and what is left to do after it."""
+
+import json
+import math
+import shutil
+
+import pytest
+
+from advbct_jax.training.checkpoints import latest_step
+from advbct_jax.training.logging import read_metrics
+from tests.tiny_upgrade import contents
+
+
+def test_an_upgrade_trains_both_encoders_and_judges_them(finished):
+  assert (latest_step(finished / 'old'), latest_step(finished)) == (2, 8)
+  assert (finished / 'old/embeddings/tiny-train/card.json').exists()
+  results = json.loads((finished / 'results.json').read_text())
+  assert results['scores'] == {}
+  figures = results['datasets']['tiny']
+  for side in ('old', 'self', 'cross'):
+    assert 0 < figures[side]['private/map@100'] <= 100
+  assert list(figures['refresh']) == ['0', '25', '50', '75', '100']
+  assert '### tiny' in (finished / 'report.md').read_text()
+
+
+def test_a_finished_upgrade_is_printed_and_nothing_is_made(
+  finished, config, train, monkeypatch, capsys
+):
+  before = contents(finished)
+  for name in ('train_upgrade', 'judge'):
+    monkeypatch.setattr(train, name, None)
+  train.run(config, finished)
+
+  assert contents(finished) == before
+  output = capsys.readouterr().out
+  assert f'{finished}: all done' in output
+  assert 'private/map@100' in output
+
+
+def test_other_data_sets_are_judged_without_training_again(
+  finished, config, train, tmp_path
+):
+  workdir = shutil.copytree(finished, tmp_path / 'workdir')
+  metrics = (workdir / 'metrics.jsonl').read_text()
+  config.evaluation.data = ('tiny', f'other:{config.data.root}')
+  train.run(config, workdir)
+
+  results = json.loads((workdir / 'results.json').read_text())
+  assert list(results['datasets']) == ['tiny', 'other']
+  assert (workdir / 'metrics.jsonl').read_text() == metrics
+
+
+def test_every_step_is_logged_whole(finished):
+  lines = read_metrics(finished)
+
+  assert [line['step'] for line in lines] == list(range(1, 9))
+  for line in lines:
+    assert set(line) == {
+      'step',
+      'loss',
+      'classification_loss',
+      'boundary_loss',
+      'adversarial_loss',
+      'accuracy',
+      'violators',
+      'discriminator_accuracy',
+      'elastic_radius',
+      'gradient_norm',
+      'parameter_norm',
+      'update_norm',
+      'learning_rate',
+      'images_per_second',
+    }
+    weight = 1.5 if line['step'] <= 4 else 1.0  # (E − e + 1)/E of 2 epochs
+    assert line['loss'] == pytest.approx(
+      line['classification_loss']
+      + line['boundary_loss']
+      + weight * line['adversarial_loss'],
+      rel=1e-5,
+    )
+  rates = [line['learning_rate'] for line in lines]
+  assert rates == pytest.approx([0.1] * 4 + [0.01] * 4)
+  # Momentum has nothing to remember at the first step, and the updates are
+  # in proportion to the gradient with its decay of 5e-4.
+  first = lines[0]
+  assert first['update_norm'] == pytest.approx(
+    0.1 * first['gradient_norm'],
+    abs=0.1 * 5e-4 * 1.1 * first['parameter_norm'],
+  )
+
+
+def test_losses_are_finite_and_fall(finished):
+  losses = [line['classification_loss'] for line in read_metrics(finished)]
+
+  assert all(map(math.isfinite, losses))
+  assert losses[-1] < losses[0]

@@ -1,0 +1,113 @@
+import json
+
+import grain
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advbct_jax.errors import InputError
+from advbct_jax.training.checkpoints import (
+  Checkpoints,
+  latest_step,
+  load_encoder,
+  read_config,
+)
+from advbct_jax.training.state import TrainState
+
+
+def _state(step):
+  return TrainState(
+    step=jnp.asarray(step, jnp.int32),
+    params={'kernel': jnp.full((2, 3), step / 4)},
+    batch_stats={},
+    opt_state=(),
+  )
+
+
+def _batches():
+  return iter(grain.MapDataset.range(100).to_iter_dataset())
+
+
+def _open(workdir, **options):
+  defaults = {'every_steps': 2, 'keep': 2, 'keep_every_steps': 0}
+  return Checkpoints(workdir, **(defaults | options))
+
+
+def _saved_steps(workdir):
+  return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
+
+
+def test_state_and_place_in_the_data_come_back_together(tmp_path):
+  batches = _batches()
+  seen = [next(batches) for _ in range(3)]
+  checkpoints = _open(tmp_path)
+  checkpoints.save(_state(3), batches)
+  checkpoints.close()
+
+  checkpoints, batches = _open(tmp_path), _batches()
+  state = checkpoints.restore(_state(0), batches)
+
+  assert checkpoints.latest_step == latest_step(tmp_path) == 3
+  assert int(state.step) == 3
+  np.testing.assert_array_equal(state.params['kernel'], np.full((2, 3), 0.75))
+  assert [*seen, next(batches)] == [0, 1, 2, 3]
+
+
+def test_the_latest_are_kept_and_some_for_good(tmp_path):
+  checkpoints = _open(tmp_path, keep=2, keep_every_steps=4)
+  for step in range(2, 15, 2):
+    checkpoints.save(_state(step), _batches())
+  checkpoints.close()
+
+  assert _saved_steps(tmp_path) == [4, 8, 12, 14]
+
+
+def test_checkpoints_are_due_at_multiples(tmp_path):
+  checkpoints = _open(tmp_path, every_steps=3)
+
+  assert [step for step in range(1, 10) if checkpoints.due(step)] == [3, 6, 9]
+
+
+def test_a_step_is_saved_once(tmp_path):
+  checkpoints = _open(tmp_path)
+  for _ in range(2):
+    checkpoints.save(_state(2), _batches())
+  checkpoints.close()
+
+  assert _saved_steps(tmp_path) == [2]
+
+
+def test_a_run_without_checkpoints_has_no_latest_step(tmp_path):
+  assert latest_step(tmp_path) is None
+  _open(tmp_path).close()
+  assert latest_step(tmp_path) is None
+
+
+def test_an_encoder_is_taken_from_the_newest_checkpoint(finished, config):
+  encoder = load_encoder(finished / 'old')
+
+  assert (encoder.name, encoder.image_size) == ('tiny', 16)
+  shapes = {
+    name: np.shape(value)
+    for name, value in encoder.variables['params']['bn'].items()
+  }
+  assert shapes == {'bias': (8,), 'scale': (8,)}
+  card = json.loads(
+    (finished / 'old' / 'embeddings' / 'tiny-train' / 'card.json').read_text()
+  )
+  assert encoder.digest == card['weights']
+
+
+def test_an_encoder_of_an_untrained_run_is_refused(tmp_path, finished):
+  config_file = (finished / 'config.json').read_text()
+  (tmp_path / 'config.json').write_text(config_file)
+  with pytest.raises(InputError, match=r'no checkpoint here yet\. Train the'):
+    load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize('content', [None, '{"seed": '])
+def test_what_is_no_workdir_is_refused(tmp_path, content):
+  if content:
+    (tmp_path / 'config.json').write_text(content)
+  with pytest.raises(InputError, match='cannot read the config of a run'):
+    read_config(tmp_path)

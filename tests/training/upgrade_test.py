@@ -1,0 +1,192 @@
+"""Which workdirs and old encoders an upgrade takes, and which it refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from advbct_jax.data.images import digest_ids
+from advbct_jax.embeddings.store import Card, write_store
+from advbct_jax.errors import InputError
+from advbct_jax.training.checkpoints import read_config
+from advbct_jax.training.logging import read_metrics
+from advbct_jax.training.old_side import old_config
+from advbct_jax.training.upgrade import train_upgrade
+from advbct_jax.training.workdir import require_same_run
+
+STORE = 'old/embeddings/tiny-train'
+
+
+def write_old_store(path, ids, dimension=8):
+  """Writes a store of random vectors, as of somebody else's encoder."""
+  embeddings = np.random.default_rng(0).normal(size=(len(ids), dimension))
+  card = Card(
+    encoder='black box',
+    weights='unknown',
+    dimension=dimension,
+    preprocessing='unknown',
+    images='tiny-train',
+    ids_digest=digest_ids(ids),
+    count=len(ids),
+  )
+  write_store(path, card, ids, embeddings.astype(np.float32))
+
+
+@pytest.fixture
+def training_ids(finished):
+  return (finished / STORE / 'ids.txt').read_text().splitlines()
+
+
+def test_a_workdir_of_another_config_is_refused_naming_the_fields(
+  config, finished
+):
+  config.optimizer.learning_rate = 0.2
+  config.model.width = 1 / 8
+  with pytest.raises(InputError) as refused:
+    require_same_run(finished, config)
+
+  assert str(refused.value) == (
+    f'{finished}: the run in this workdir has another config:\n'
+    '  model.width: 0.0625 there, 0.125 here\n'
+    '  optimizer.learning_rate: 0.1 there, 0.2 here\n'
+    'Name another --workdir, or go back to the config of this one.'
+  )
+
+
+def test_fields_that_change_nothing_may_change(config, finished):
+  config.data.root = 'elsewhere'
+  config.data.workers = 3
+  config.data.memory_mib = 0
+  config.checkpoint.every_steps = 1
+  config.log.tensorboard = True
+  config.evaluation.data = ('roxford5k',)
+  config.old.path = 'moved'
+
+  require_same_run(finished, config)
+
+
+def test_a_workdir_in_which_nothing_was_trained_may_change(
+  config, finished, tmp_path
+):
+  shutil.copy(finished / 'config.json', tmp_path)
+  config.seed = 1
+
+  require_same_run(tmp_path, config)
+
+
+def test_an_old_encoder_of_another_config_is_refused(
+  config, finished, tmp_path
+):
+  shutil.copytree(finished / 'old', tmp_path / 'old')
+  config.seed = 1
+  with pytest.raises(InputError, match=r'/old: the run in this .*\n  seed: 0'):
+    train_upgrade(config, tmp_path)
+
+
+def test_the_old_encoder_is_trained_by_its_own_part_of_the_config(config):
+  config.old.model.width = 1 / 4
+  config.old.epochs = 7
+  config.old.optimizer.drop_epochs = (3,)
+  old = old_config(config)
+
+  assert (old.method, old.data.part, old.epochs) == ('independent', 'old', 7)
+  assert old.model.width == 1 / 4
+  assert old.optimizer.drop_epochs == (3,)
+  # What the new encoder is trained by stays as it was.
+  assert (config.method, config.data.part, config.epochs) == (
+    'advbct',
+    'all',
+    2,
+  )
+
+
+def test_a_workdir_says_what_it_was_trained_by(config, finished):
+  given = json.loads(json.dumps(config.to_dict()))  # which has no tuples
+
+  assert read_config(finished).to_dict() == given
+  assert read_config(finished / 'old').data.part == 'old'
+
+
+@pytest.mark.parametrize('path', [STORE, 'old/embeddings'])
+def test_stores_stand_for_the_encoder_that_filled_them(
+  config, finished, tmp_path, path
+):
+  config.old.path = str(finished / path)
+  train_upgrade(config, tmp_path)
+
+  losses = [
+    [line['loss'] for line in read_metrics(workdir)]
+    for workdir in (finished, tmp_path)
+  ]
+  assert losses[0] == losses[1]
+  assert not (tmp_path / 'old').exists()
+
+
+def test_an_unfinished_old_encoder_is_refused(config, finished, tmp_path):
+  shutil.copytree(finished / 'old', tmp_path / 'old')
+  theirs = json.loads((finished / 'old' / 'config.json').read_text())
+  theirs['epochs'] = 3
+  (tmp_path / 'old' / 'config.json').write_text(json.dumps(theirs))
+  config.old.path = str(tmp_path / 'old')
+  with pytest.raises(
+    InputError, match=r'/old: .* is at step 2 of 6; wanted: o'
+  ):
+    train_upgrade(config, tmp_path / 'new')
+
+
+def test_an_old_encoder_of_another_split_is_refused(config, finished, tmp_path):
+  config.old.path = str(finished / 'old')
+  config.data.split.old_fraction = 0.25
+  config.data.split.kind = 'extended_data'
+  with pytest.raises(InputError) as refused:
+    train_upgrade(config, tmp_path)
+
+  assert str(refused.value) == (
+    f'{finished}/old: the old encoder was trained on another part of the data '
+    'than this config thinks:\n'
+    "  split.kind: 'extended_class' there, 'extended_data' here\n"
+    '  split.old_fraction: 0.5 there, 0.25 here\n'
+    'Name another config.old.path, or set config.data.split to that of the old '
+    'encoder.'
+  )
+
+
+def test_a_store_in_another_order_is_refused(config, tmp_path, training_ids):
+  write_old_store(tmp_path / 'store', training_ids[::-1])
+  config.old.path = str(tmp_path / 'store')
+  with pytest.raises(
+    InputError, match=r'32 images .* or in another order; wan'
+  ):
+    train_upgrade(config, tmp_path / 'new')
+
+
+def test_a_store_of_some_images_is_refused(config, tmp_path, training_ids):
+  write_old_store(tmp_path / 'store', training_ids[:-1])
+  config.old.path = str(tmp_path / 'store')
+  with pytest.raises(
+    InputError, match=r'of 31 images \(tiny-train\), not of t'
+  ):
+    train_upgrade(config, tmp_path / 'new')
+
+
+def test_a_store_of_another_width_is_refused(config, tmp_path, training_ids):
+  write_old_store(tmp_path / 'store', training_ids, dimension=4)
+  config.old.path = str(tmp_path / 'store')
+  with pytest.raises(
+    InputError, match=r'have 4 dimensions, config.model.dimens'
+  ):
+    train_upgrade(config, tmp_path / 'new')
+
+
+def test_an_old_path_that_leads_nowhere_is_refused(config, tmp_path):
+  config.old.path = str(tmp_path / 'nowhere')
+  with pytest.raises(InputError, match='nowhere'):
+    train_upgrade(config, tmp_path / 'new')
+
+
+def test_an_unknown_part_of_the_data_is_refused(config, tmp_path):
+  config.method = 'independent'
+  config.data.part = 'new'
+  with pytest.raises(InputError, match="part is 'new'; wanted: all or old"):
+    train_upgrade(config, tmp_path)

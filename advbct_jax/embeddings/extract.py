@@ -110,6 +110,12 @@ def extract(
     InputError: if the folder holds the store of another encoder or of other
       images, an image cannot be read, or several processes run as one.
   """
+  if jax.process_count() > 1:
+    # Orbax saves collectively, so processes cannot each write their own chunks.
+    raise InputError(
+      f'{path}: {jax.process_count()} processes run as one, but a store is '
+      'filled by one process alone. Fill it beforehand, on one host.'
+    )
   store = create_store(path, encoder.card(image_set, chunk_rows), image_set.ids)
   if store.card.complete:
     return store

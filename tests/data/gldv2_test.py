@@ -131,7 +131,9 @@ def test_a_missing_table_is_named(gldv2_root, table):
 
 # ADVBCT_DATA may name a folder of archives in the published layout.
 _ARCHIVES = sorted(
-  pathlib.Path(os.environ.get('ADVBCT_DATA', os.devnull)).glob('gldv2_*.zip')
+  pathlib.Path(os.environ.get('ADVBCT_DATA', '../shared/data')).glob(
+    'gldv2_*.zip'
+  )
 )
 
 if _ARCHIVES:

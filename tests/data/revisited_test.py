@@ -200,7 +200,9 @@ def test_a_query_without_a_grade_is_named(tmp_path):
 
 # ADVBCT_DATA may name a folder with published ground truth.
 _PICKLES = sorted(
-  pathlib.Path(os.environ.get('ADVBCT_DATA', os.devnull)).glob('gnd_*.pkl')
+  pathlib.Path(os.environ.get('ADVBCT_DATA', '../shared/data')).glob(
+    'gnd_*.pkl'
+  )
 )
 
 if _PICKLES:

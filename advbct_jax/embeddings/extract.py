@@ -21,6 +21,7 @@ from advbct_jax.embeddings.store import (
   EmbeddingStore,
   create_store,
 )
+from advbct_jax.errors import InputError
 from advbct_jax.models.encoder import Encoder
 
 

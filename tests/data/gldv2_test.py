@@ -1,4 +1,3 @@
-import os
 import pathlib
 import pickle
 import zipfile
@@ -8,6 +7,7 @@ import pytest
 
 from advbct_jax.data import gldv2
 from advbct_jax.errors import InputError
+from tests.real_data import real_data
 
 TABLES = (
   'train_clean.csv',
@@ -129,12 +129,7 @@ def test_a_missing_table_is_named(gldv2_root, table):
     load(gldv2_root)
 
 
-# ADVBCT_DATA may name a folder of archives in the published layout.
-_ARCHIVES = sorted(
-  pathlib.Path(os.environ.get('ADVBCT_DATA', '../shared/data')).glob(
-    'gldv2_*.zip'
-  )
-)
+_ARCHIVES = real_data('gldv2_*.zip')
 
 if _ARCHIVES:
 

@@ -8,6 +8,7 @@ import pytest
 
 from advbct_jax.data import revisited
 from advbct_jax.errors import InputError
+from tests.real_data import real_data
 
 CONTENT = {
   'imlist': ['tower_1', 'tower_2', 'bridge_1', 'bridge_2'],
@@ -198,12 +199,7 @@ def test_a_query_without_a_grade_is_named(tmp_path):
     load(tmp_path, content)
 
 
-# ADVBCT_DATA may name a folder with published ground truth.
-_PICKLES = sorted(
-  pathlib.Path(os.environ.get('ADVBCT_DATA', '../shared/data')).glob(
-    'gnd_*.pkl'
-  )
-)
+_PICKLES = real_data('gnd_*.pkl')
 
 if _PICKLES:
 

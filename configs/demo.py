@@ -1,6 +1,18 @@
 """A whole upgrade in minutes on a CPU, without any download.
 
-python train.py --config=configs/demo.py
+  python train.py --config=configs/demo.py
+
+Draws 300 landmarks to train on and 60 others to judge on
+(advbct_jax/data/landmarks.py), trains the old encoder on 30% of the classes and
+the new one with AdvBCT on all of them. Medium mAP with --config.seed=0, 1 and 2,
+old / cross / self: 15.9 / 20.1 / 34.1, 18.4 / 23.9 / 37.6, 12.1 / 14.4 / 25.7.
+
+What makes cross better than old here: the new encoder starts from the old one's
+weights (the paper starts both from the same ImageNet weights) and learns at a
+third of the rate, so that it stays near; and 90 classes are few enough that 210
+more teach it much. From fresh weights at the full rate, the 14 epochs end at
+cross 5.4 and self 6.4 (seed 0: --config.model.init_weights= and
+--config.optimizer.learning_rate=0.1).
 """
 
 import ml_collections

@@ -1,4 +1,16 @@
-"""Small photographs in GLDv2's layout: for the pipeline, not for quality."""
+"""Small photographs in GLDv2's layout: for the pipeline, not for quality.
+
+  python train.py --config=configs/photos.py --config.data.root=PHOTOS
+
+PHOTOS holds 64×64 photographs of Tiny ImageNet: 100 classes with 60 images each
+to train on, 2,600 index and 600 test images of 100 others. That is too little
+to learn good features from scratch. A set of the same kind from the public
+images (the archive tiny-imagenet-200.zip of Stanford's CS231n):
+
+  python -m advbct_jax.data.prepare own tiny-imagenet-200/train PHOTOS
+
+PHOTOS_MEASURED
+"""
 
 import ml_collections
 
@@ -12,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.image_size = 64
   config.data.augmentation = 'crop_flip'
   config.evaluation.data = ('photos',)
-  config.epochs = config.old.epochs = 6
+  config.epochs = config.old.epochs = 3
   for optimizer in (config.optimizer, config.old.optimizer):
-    optimizer.drop_epochs = (3, 5)
+    optimizer.drop_epochs = (2,)
   return config

@@ -23,9 +23,10 @@ from advbct_jax.data.images import check_images
 from advbct_jax.data.landmarks import draw_landmarks
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.errors import InputError
-from advbct_jax.judge import judge
+from advbct_jax.judge import has_embeddings, judge
 from advbct_jax.methods import needs_old_model
 from advbct_jax.retrieval.report import print_results
+from advbct_jax.training.checkpoints import latest_step
 from advbct_jax.training.logging import DivergedError
 from advbct_jax.training.loop import StoppedError
 from advbct_jax.training.old_side import old_path
@@ -50,7 +51,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     workdir: where everything goes.
   """
   results = workdir / 'results.json'
-  if results.exists():
+  trained = latest_step(workdir) is not None
+  if trained and results.exists() and (workdir / 'report.md').exists():
     require_same_run(workdir, config)
     found = json.loads(results.read_text())
     if _is_wanted(found, config.evaluation):
@@ -58,10 +60,18 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       print_results(found)
       return
   retrieval_sets = _open_data(config)
+  old = None
+  if needs_old_model(config.method):
+    path = old_path(config, workdir)
+    selections = workdir / 'embeddings' / 'old'
+    if not config.old.path or has_embeddings(path, retrieval_sets, selections):
+      old = path
   train_upgrade(config, workdir)
-  has_old = needs_old_model(config.method)
+  if not retrieval_sets:
+    print('config.evaluation.data names no data set, so nothing is judged')
+    return
   judge(
-    {'old': old_path(config, workdir) if has_old else None, 'new': workdir},
+    {'old': old, 'new': workdir},
     retrieval_sets,
     workdir,
     batch_size=config.evaluation.batch_size,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 import contextlib
 import re
+import signal
 import sys
 
 from absl import flags, logging
@@ -12,7 +13,7 @@ from advbct_jax.errors import InputError
 
 @contextlib.contextmanager
 def exit_with_message() -> Iterator[None]:
-  """Turns an `InputError` into its message and exit status 2."""
+  """Turns an `InputError` into its message and exit status 2; Ctrl-C too."""
   # Orbax and Grain warn about what they do as asked.
   logging.set_verbosity(logging.ERROR)
   try:
@@ -20,6 +21,9 @@ def exit_with_message() -> Iterator[None]:
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
+  except KeyboardInterrupt:
+    print('\nstopped; run the same command again to go on.', file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -9,9 +9,11 @@ from typing import Any
 
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.embeddings.sources import Source, from_encoder, from_stores
+from advbct_jax.errors import InputError
 from advbct_jax.retrieval.evaluation import evaluate
 from advbct_jax.retrieval.report import print_results, write_report
 from advbct_jax.training.checkpoints import is_workdir, load_encoder
+from advbct_jax.training.workdir import require_finished
 
 
 def _open_encoder(
@@ -31,6 +33,7 @@ def _open_encoder(
   """
   path = pathlib.Path(path)
   if is_workdir(path):
+    require_finished(path)
     return from_encoder(
       load_encoder(path),
       path / 'embeddings',
@@ -38,6 +41,33 @@ def _open_encoder(
       workers=workers,
     )
   return from_stores(path, selections)
+
+
+def has_embeddings(
+  path: pathlib.Path,
+  retrieval_sets: Sequence[RetrievalSet],
+  selections: pathlib.Path,
+) -> bool:
+  """Whether an encoder can be judged; if not, says why.
+
+  A black box that is known by its vectors of the training images alone cannot.
+
+  Args:
+    path: the workdir of a run, a store, or a folder of stores.
+    retrieval_sets: the benchmarks.
+    selections: a folder for what is taken out of a store.
+  """
+  if is_workdir(path):
+    return True
+  try:
+    source = from_stores(path, selections)
+    for retrieval_set in retrieval_sets:
+      source(retrieval_set.queries)
+      source(retrieval_set.gallery)
+  except InputError as error:
+    print(f'the old encoder will not be judged, only the new one: {error}')
+    return False
+  return True
 
 
 def judge(

@@ -5,7 +5,8 @@
 For each seed it trains the old encoder, the new one as the config says, and the
 same new one with the method `independent`; judges both against the old one; and
 prints a Markdown table of the main metric, all queries, in percent. Workdirs
-are runs/seeds/CONFIG/SEED{,-independent}; run again, it goes on.
+are runs/seeds/CONFIG/SEED{,-independent}; run again, it goes on. It is for
+configs that judge on one data set in GLDv2's layout: glyphs and photos.
 """
 
 import argparse

@@ -58,7 +58,7 @@ def make_steps(arguments: argparse.Namespace) -> dict[str, Step]:
   data = TrainingSet(
     LoadBatch(image_set, size), np.arange(count), split.labels, split.classes
   )
-  old = OldSide(old_embeddings, OldModel(statistics, split.old_class), None)
+  old = OldSide(old_embeddings, OldModel(statistics, split.old_class))
   rows = random.choice(count, config.batch_size, replace=False)
   shape = (config.batch_size, size, size, 3)
   batch = {

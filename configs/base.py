@@ -27,7 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.dimension = 256
   config.model.dtype = 'auto'  # bfloat16 on GPU and TPU, float32 on CPU
   # Where the weights start: '' for fresh ones, a safetensors file, or 'old'
-  # for the old encoder's own (of the same architecture).
+  # for the old encoder's own (of the same architecture). Fresh ones are drawn
+  # by the seed, so an old and a new encoder of the same architecture then start
+  # from the same weights, as they do in the paper.
   config.model.init_weights = ''
 
   config.data = config_dict.ConfigDict()

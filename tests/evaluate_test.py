@@ -72,7 +72,7 @@ def write_vectors(folder, name, ids, embeddings):
     images=name,
     ids_digest=digest_ids(ids),
     count=len(ids),
-    cropped=name.endswith('-cropped'),
+    cropped=True if name.endswith('-cropped') else None,
   )
   write_store(folder / name, card, ids, embeddings.astype(np.float32))
 

@@ -67,9 +67,9 @@ def test_an_independent_encoder_gives_the_scores(
   )
 
 
-def test_a_workdir_without_a_checkpoint_is_refused(
+def test_a_workdir_of_unfinished_training_is_refused(
   finished, tiny_set, tmp_path
 ):
   shutil.copy(finished / 'config.json', tmp_path)
-  with pytest.raises(InputError, match='no checkpoint here yet'):
+  with pytest.raises(InputError, match='is at step None of unknown'):
     _judge({'new': tmp_path}, tiny_set, tmp_path / 'judged')

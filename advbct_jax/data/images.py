@@ -24,6 +24,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _JPEG_END = b'\xff\xd9'
 _PNG_END = b'IEND\xaeB`\x82'
 _ENDING_BYTES = 16
+_CHECKED_AT_ONCE = 16384
 
 # Errors are collected up to this many before they are reported together.
 _MAX_REPORTED = 10
@@ -221,14 +222,20 @@ def check_images(image_set: ImageSet) -> None:
       return str(error)
     return None
 
-  with futures.ThreadPoolExecutor() as pool:
-    found = tqdm.tqdm(
-      pool.map(problem, range(len(image_set))),
-      desc=f'checking {image_set.name}',
-      total=len(image_set),
-      unit=' images',
-    )
-    problems = [text for text in found if text]
+  # In blocks, for a pool holds all that it is given, a kilobyte an image.
+  blocks = np.array_split(
+    np.arange(len(image_set)), -(-len(image_set) // _CHECKED_AT_ONCE)
+  )
+  problems: list[str] = []
+  with (
+    futures.ThreadPoolExecutor() as pool,
+    tqdm.tqdm(
+      desc=f'checking {image_set.name}', total=len(image_set), unit=' images'
+    ) as progress,
+  ):
+    for block in blocks:
+      problems += filter(None, pool.map(problem, block.tolist()))
+      progress.update(len(block))
   if problems:
     more = '\n  …' if len(problems) > _MAX_REPORTED else ''
     raise InputError(

@@ -1,8 +1,10 @@
-"""From image sets to batches: Grain decodes, shuffles and keeps the place."""
+"""From image sets to batches: Grain shuffles, and decodes ahead."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+import contextlib
 import dataclasses
-from typing import Any
+import signal
+import threading
 
 import grain
 import jax
@@ -61,10 +63,13 @@ def training_batches(
   *,
   batch_size: int,
   seed: int,
+  start: int = 0,
   workers: int = 0,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
   """Shuffled batches without end; every epoch sees the rows in a new order.
 
+  Batch number i is the same wherever the iteration starts and however many
+  workers there are, so the step of a checkpoint is the position in the data.
   With several processes each gets its own part of every global batch.
 
   Args:
@@ -72,11 +77,11 @@ def training_batches(
     rows: [n] which rows of the image set to train on.
     batch_size: images a step, over all processes.
     seed: of the order.
+    start: the number of the first batch.
     workers: processes that decode; 0 takes threads of this process.
 
   Returns:
-    A Grain iterator of {image [B, size, size, 3] uint8, row [B] int32}. It
-    has `get_state` and `set_state`, and goes into checkpoints.
+    {image [B, size, size, 3] uint8, row [B] int32}, again and again.
 
   Raises:
     InputError: if a batch is larger than the set.
@@ -93,12 +98,31 @@ def training_batches(
     .seed(seed)
     .shuffle()[:whole_batches]
     .repeat()[jax.process_index() :: processes]
-    .batch(batch_size // processes, drop_remainder=True)
-    .map(load)
-    .to_iter_dataset(
-      grain.ReadOptions(
-        num_threads=_BATCHES_AHEAD, prefetch_buffer_size=_BATCHES_AHEAD
-      )
+    .batch(batch_size // processes, drop_remainder=True)[start:]
+  )
+  return _decode(dataset, load, workers)
+
+
+def ordered_batches(
+  load: LoadBatch, batches: Sequence[np.ndarray], workers: int = 0
+) -> Generator[Batch, None, None]:
+  """Batches of given rows, in order.
+
+  Args:
+    load: decodes a batch.
+    batches: the rows [≤ B] of each batch.
+    workers: processes that decode; 0 takes threads of this process.
+  """
+  return _decode(grain.MapDataset.source(batches), load, workers)
+
+
+def _decode(
+  batches: grain.MapDataset, load: LoadBatch, workers: int
+) -> Generator[Batch, None, None]:
+  """Decodes batches of rows ahead of their use."""
+  dataset = batches.map(load).to_iter_dataset(
+    grain.ReadOptions(
+      num_threads=_BATCHES_AHEAD, prefetch_buffer_size=_BATCHES_AHEAD
     )
   )
   # Decoded sets would be copied into every worker, and need none.
@@ -106,32 +130,27 @@ def training_batches(
     dataset = dataset.mp_prefetch(
       grain.MultiprocessingOptions(num_workers=workers)
     )
-  return iter(dataset)
+  iterator = iter(dataset)
+  try:
+    # Workers start with the first batch. A terminal sends Ctrl-C to them too;
+    # they must live on while the main process saves.
+    with _ctrl_c_ignored():
+      first = next(iterator, None)
+    if first is not None:
+      yield first
+      yield from iterator
+  finally:
+    iterator.close()
 
 
-def ordered_batches(
-  load: LoadBatch, rows: range, *, batch_size: int, workers: int = 0
-) -> Iterator[Batch]:
-  """The images in the given rows, in order; the last batch may be smaller.
-
-  Args:
-    load: decodes a batch.
-    rows: which rows of the image set.
-    batch_size: images a batch.
-    workers: processes that decode; 0 takes threads of this process.
-  """
-  dataset: Any = (
-    grain.MapDataset.source(np.arange(rows.start, rows.stop))
-    .batch(batch_size)
-    .map(load)
-    .to_iter_dataset(
-      grain.ReadOptions(
-        num_threads=_BATCHES_AHEAD, prefetch_buffer_size=_BATCHES_AHEAD
-      )
-    )
-  )
-  if workers and load.decoded is None:
-    dataset = dataset.mp_prefetch(
-      grain.MultiprocessingOptions(num_workers=workers)
-    )
-  return iter(dataset)
+@contextlib.contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+  """Ignores Ctrl-C, which processes started meanwhile inherit."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, before)

@@ -75,6 +75,15 @@ def _build_parser() -> argparse.ArgumentParser:
   return parser
 
 
+def _training_command(root: pathlib.Path) -> str:
+  name = root.name
+  return (
+    f'python train.py --config=configs/gldv2.py --config.data.root={root} '
+    f'--config.data.name={name} --config.evaluation.data="(\'{name}\',)" '
+    f'--workdir=runs/{name}'
+  )
+
+
 def _prepare_own(
   images: pathlib.Path, out: pathlib.Path, held_out: float, seed: int
 ) -> None:
@@ -83,7 +92,7 @@ def _prepare_own(
     f'{out}: {len(split.train)} images to train on; held out: '
     f'{len(split.index)} index images and {len(split.test)} queries.\n'
     'Next, train on them:\n'
-    f'  python train.py --config=configs/gldv2.py --config.data.root={out}\n'
+    f'  {_training_command(out)}\n'
     'or first pack them, if they are many:\n'
     f'  python -m advbct_jax.data.prepare records gldv2:{out} {out}_records'
   )
@@ -100,7 +109,7 @@ def _prepare_records(
   found = find_data(data)
   if found.layout == 'gldv2':
     records.prepare_gldv2(found.root, out, longest_side)
-    use = f'python train.py --config=configs/gldv2.py --config.data.root={out}'
+    use = _training_command(out)
   else:
     records.prepare_revisited(found.root, found.name, out, longest_side)
     use = f'python evaluate.py --old=… --new=… --data={found.name}:{out}'

@@ -31,6 +31,12 @@ class ClassStatistics:
   theta_count: np.ndarray
 
 
+def unit_rows(x: np.ndarray) -> np.ndarray:
+  """Divides each row of [N, D] by max(‖row‖, 1e-12)."""
+  norms = np.linalg.norm(x, axis=1, keepdims=True)
+  return x / np.maximum(norms, 1e-12)
+
+
 def class_statistics(
   embeddings: np.ndarray, labels: np.ndarray, classes: int
 ) -> ClassStatistics:
@@ -64,15 +70,15 @@ def class_statistics(
   for block in blocks:
     # Members are grouped by class, so a class is a run of rows.
     first = np.flatnonzero(np.diff(labels[block], prepend=-1))
-    unit = _unit_rows(embeddings[members[block]])
+    unit = unit_rows(embeddings[members[block]])
     total[labels[block][first]] += np.add.reduceat(unit, first, axis=0)
   center = (total / np.maximum(counts, 1)[:, None]).astype(np.float32)
 
-  center_unit = _unit_rows(center)
+  center_unit = unit_rows(center)
   radius = np.empty(len(members), np.float32)
   theta = np.empty(len(members), np.float32)
   for block in blocks:
-    unit = _unit_rows(embeddings[members[block]])
+    unit = unit_rows(embeddings[members[block]])
     radius[block] = np.linalg.norm(unit - center[labels[block]], axis=1)
     # arccos of a dot product loses half its digits at small angles.
     chord = np.linalg.norm(unit - center_unit[labels[block]], axis=1)
@@ -82,11 +88,6 @@ def class_statistics(
   return ClassStatistics(
     center, radius_max, radius_min, radius_count, theta_max, theta_count
   )
-
-
-def _unit_rows(x: np.ndarray) -> np.ndarray:
-  norms = np.linalg.norm(x, axis=1, keepdims=True)
-  return x / np.maximum(norms, 1e-12)
 
 
 def _extent(

@@ -1,8 +1,10 @@
 """A frozen encoder, and what it says about a set of images."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import pathlib
 from typing import Any
 
@@ -124,32 +126,40 @@ def extract(
   # Every device takes the same share, in the last batch too.
   devices = jax.local_device_count()
   batch_size = -(-min(batch_size, len(image_set)) // devices) * devices
-  missing = store.missing_chunks()
-  rows = [store.rows_of(chunk) for chunk in missing]
-  with tqdm.tqdm(
-    desc=f'{encoder.name} embeds {image_set.name}',
-    total=sum(part.stop - part.start for part in rows),
-    unit=' images',
-  ) as progress:
-    for chunk, part in zip(missing, rows, strict=True):
-      embeddings = np.empty(
-        (part.stop - part.start, encoder.module.dimension), np.float32
-      )
-      done = 0
-      for batch in ordered_batches(
-        load,
-        range(part.start, part.stop),
-        batch_size=batch_size,
-        workers=workers,
-      ):
-        images = batch['image']
-        size = len(images)
-        padding = [(0, batch_size - size)] + [(0, 0)] * 3
-        embedded = encoder.embed(parallel.shard(np.pad(images, padding)))
-        embeddings[done : done + size] = np.asarray(embedded).reshape(
-          batch_size, -1
-        )[:size]
-        done += size
-        progress.update(size)
-      store.write_chunk(chunk, embeddings)
+  batches_of = {
+    chunk: _cut(store.rows_of(chunk), batch_size)
+    for chunk in store.missing_chunks()
+  }
+  rows = [batch for batches in batches_of.values() for batch in batches]
+  with (
+    contextlib.closing(ordered_batches(load, rows, workers)) as loaded,
+    tqdm.tqdm(
+      desc=f'{encoder.name} embeds {image_set.name}',
+      total=sum(map(len, rows)),
+      unit=' images',
+    ) as progress,
+  ):
+    for chunk, batches in batches_of.items():
+      embeddings = []
+      for batch in itertools.islice(loaded, len(batches)):
+        embeddings.append(_embed(encoder, batch['image'], batch_size))
+        progress.update(len(batch['image']))
+      store.write_chunk(chunk, np.concatenate(embeddings))
   return store.finish()
+
+
+def _cut(rows: slice, size: int) -> list[np.ndarray]:
+  """Cuts rows into batches of at most a size."""
+  return [
+    np.arange(start, min(start + size, rows.stop))
+    for start in range(rows.start, rows.stop, size)
+  ]
+
+
+def _embed(
+  encoder: FrozenEncoder, images: np.ndarray, batch_size: int
+) -> np.ndarray:
+  """Embeds a batch, padded to its full size so that nothing compiles anew."""
+  padding = [(0, batch_size - len(images))] + [(0, 0)] * 3
+  embedded = encoder.embed(parallel.shard(np.pad(images, padding)))
+  return np.asarray(embedded).reshape(batch_size, -1)[: len(images)]

@@ -6,6 +6,7 @@ A source maps an image set to its complete store.
 from collections.abc import Callable
 import dataclasses
 import pathlib
+import shutil
 
 import numpy as np
 
@@ -117,4 +118,7 @@ def _select(
     complete=False,
   )
   path = selections / store_name(image_set)
+  # What was taken out of another store before is of no use here.
+  if is_store(path) and open_store(path).card.differences(card):
+    shutil.rmtree(path)
   return write_store(path, card, image_set.ids, store.read()[rows])

@@ -14,12 +14,12 @@ is incomplete until the last one is there.
 from collections.abc import Iterator, Sequence
 import dataclasses
 import json
-import os
 import pathlib
 
 import numpy as np
 import orbax.checkpoint as ocp
 
+from advbct_jax.atomic_files import write_text
 from advbct_jax.data.images import digest_ids
 from advbct_jax.errors import InputError
 
@@ -37,7 +37,8 @@ class Card:
     dimension: the width D of an embedding.
     preprocessing: what is done to an image before the encoder sees it.
     images: the name of the image set.
-    cropped: whether its images were cropped to their boxes.
+    cropped: whether its images were cropped to their boxes; None where whoever
+      made the embeddings doesn't say.
     ids_digest: a digest of the image ids in their order.
     count: the number of images N.
     dtype: of the embeddings.
@@ -52,7 +53,7 @@ class Card:
   images: str
   ids_digest: str
   count: int
-  cropped: bool = False
+  cropped: bool | None = None
   dtype: str = 'float32'
   chunk_rows: int = DEFAULT_CHUNK_ROWS
   complete: bool = False
@@ -118,6 +119,8 @@ class EmbeddingStore:
       InputError: if an embedding is not finite.
       ValueError: if the shape is not that of the chunk.
     """
+    if self._chunk_path(chunk).exists():
+      return  # another process, filling the same store, was faster
     rows = self.rows_of(chunk)
     wanted = (rows.stop - rows.start, self.card.dimension)
     if embeddings.shape != wanted:
@@ -219,18 +222,14 @@ def create_store(
   return EmbeddingStore(path, card)
 
 
-def open_store(
-  path: pathlib.Path | str, expected: Card | None = None
-) -> EmbeddingStore:
+def open_store(path: pathlib.Path | str) -> EmbeddingStore:
   """Opens a complete store.
 
   Args:
     path: the store's folder.
-    expected: the card that it must have, where that is known.
 
   Raises:
-    InputError: if there is no store, if it is incomplete or damaged, or if it
-      has another card; the message says what differs.
+    InputError: if there is no store, or if it is incomplete or damaged.
   """
   path = pathlib.Path(path)
   if not (path / 'card.json').exists():
@@ -247,8 +246,6 @@ def open_store(
       f'{store.chunk_count} chunks are missing). Run the command that fills it '
       'again; it goes on where it stopped.'
     )
-  if expected is not None:
-    _require_equal(path, expected, card)
   if digest_ids(store.ids()) != card.ids_digest:
     raise InputError(
       f'{path}: ids.txt is not the list that card.json speaks of. The store '
@@ -305,6 +302,5 @@ def _read_card(path: pathlib.Path) -> Card:
 
 
 def _write_card(path: pathlib.Path, card: Card) -> None:
-  unfinished = path / 'card.json.unfinished'
-  unfinished.write_text(json.dumps(dataclasses.asdict(card), indent=2) + '\n')
-  os.replace(unfinished, path / 'card.json')
+  described = json.dumps(dataclasses.asdict(card), indent=2) + '\n'
+  write_text(path / 'card.json', described)

@@ -18,10 +18,10 @@ _SMALL_SIDE = 8
 class Convolution(nn.Module):
   """A square convolution without bias, padded as PyTorch pads by hand.
 
-  On a CPU the gradients of XLA's convolutions are up to 50 times slower than
-  those of a matrix product over the patches where images are small or the
-  stride is 2, so that is how a CPU computes these. Both ways have the same
-  parameter and give the same numbers to rounding;
+  On a CPU the gradients of XLA's convolutions are slow where images are small
+  or the stride is 2, and a matrix product over the patches is slow elsewhere;
+  each layer takes the faster. Both ways have the same parameter and give the
+  same numbers to rounding;
   `benchmarks/convolution_speed.py` compares them.
 
   Attributes:

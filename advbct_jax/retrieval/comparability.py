@@ -54,6 +54,9 @@ class EncoderStores:
       'ids_digest': images.ids_digest(),
       'complete': True,
     }
+    if card.cropped is not None:
+      found['cropped'] = card.cropped
+      wanted['cropped'] = images.boxes is not None
     differences = [
       f'{name}: {found[name]} there, wanted {wanted[name]}'
       for name in wanted

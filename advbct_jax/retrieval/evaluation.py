@@ -7,13 +7,13 @@ and a black box that is known by its vectors are judged alike.
 from collections.abc import Sequence
 import itertools
 import json
-import os
 import pathlib
 from typing import Any
 
 from absl import logging
 import numpy as np
 
+from advbct_jax.atomic_files import write_text
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.embeddings.sources import Source
 from advbct_jax.embeddings.store import EmbeddingStore
@@ -96,9 +96,7 @@ def evaluate(
   }
   results['scores'] = _scores(results)
   workdir.mkdir(parents=True, exist_ok=True)
-  unfinished = workdir / 'results.json.unfinished'
-  unfinished.write_text(json.dumps(results, indent=2) + '\n')
-  os.replace(unfinished, workdir / 'results.json')
+  write_text(workdir / 'results.json', json.dumps(results, indent=2) + '\n')
   return results
 
 
@@ -220,5 +218,5 @@ def _scores(results: dict[str, Any]) -> dict[str, float]:
     return upgrade_scores(old, self_test, cross, independent)
   except InputError as error:
     # Everything else was measured, and is worth keeping.
-    logging.warning('%s', error)
+    print(f'no scores: {error}')
     return {}

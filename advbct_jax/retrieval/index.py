@@ -21,7 +21,9 @@ import faiss
 import numpy as np
 import tqdm
 
+from advbct_jax.atomic_files import write_text
 from advbct_jax.data.images import digest_ids
+from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.store import Card
 from advbct_jax.errors import InputError
 
@@ -32,13 +34,6 @@ GalleryIndex = faiss.IndexIDMap2
 # 192 MiB.
 _BLOCK_RESULTS = 2**24
 _BLOCK_QUERIES = 1024
-
-
-def normalise(embeddings: np.ndarray) -> np.ndarray:
-  """Divides each row by max(‖row‖, 1e-12); [N, D] float32, a copy."""
-  rows = np.asarray(embeddings, np.float32)
-  norms = np.linalg.norm(rows, axis=1, keepdims=True)
-  return rows / np.maximum(norms, 1e-12)
 
 
 def build_index(
@@ -63,7 +58,7 @@ def build_index(
   index = GalleryIndex(flat)
   for chunk in chunks:
     ids = np.arange(index.ntotal, index.ntotal + len(chunk))
-    index.add_with_ids(normalise(chunk), ids)
+    index.add_with_ids(unit_rows(chunk), ids)
   return index
 
 
@@ -79,7 +74,7 @@ def replace_rows(
   """
   flat = cast(faiss.IndexFlatIP, faiss.downcast_index(index.index))
   rows = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
-  rows.reshape(flat.ntotal, flat.d)[positions] = normalise(embeddings)
+  rows.reshape(flat.ntotal, flat.d)[positions] = unit_rows(embeddings)
 
 
 def search(
@@ -116,7 +111,7 @@ def search(
     disable=len(queries) <= block,
   ) as progress:
     for start in range(0, len(queries), block):
-      rows = normalise(queries[start : start + block])
+      rows = unit_rows(queries[start : start + block])
       scores[start : start + block], ranks[start : start + block] = (
         index.search(rows, k)
       )
@@ -154,9 +149,9 @@ def write_index(
   vectors = folder / f'{name}.faiss.unfinished'
   faiss.write_index(index, str(vectors))
   os.replace(vectors, folder / f'{name}.faiss')
-  _write_text(folder / f'{name}.ids.txt', ''.join(f'{i}\n' for i in ids))
+  write_text(folder / f'{name}.ids.txt', ''.join(f'{i}\n' for i in ids))
   described = json.dumps(dataclasses.asdict(card), indent=2) + '\n'
-  _write_text(folder / f'{name}.json', described)
+  write_text(folder / f'{name}.json', described)
 
 
 def read_index(
@@ -224,9 +219,3 @@ def _read_card(path: pathlib.Path) -> Card:
     raise InputError(
       f'{path}: not the card of an index ({error}). Build the index again.'
     ) from error
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-  unfinished = path.with_name(path.name + '.unfinished')
-  unfinished.write_text(text)
-  os.replace(unfinished, path)

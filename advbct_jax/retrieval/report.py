@@ -1,11 +1,11 @@
 """The report of an evaluation: a table, what it says, and two plots."""
 
 from collections.abc import Sequence
-import os
 import pathlib
 import textwrap
 from typing import Any
 
+from advbct_jax.atomic_files import write_text
 from advbct_jax.retrieval.plots import plot_refresh, plot_results
 
 _SIDES = ('old', 'self', 'cross', 'independent')
@@ -56,6 +56,8 @@ _METRIC_MEANINGS = {
   ),
 }
 
+_OVERLAPPING = {'roxford5k', 'rparis6k'}
+
 _OVERLAP_WARNING = (
   "**Mind the overlap:** GLDv2's training set contains landmarks, and photos, "
   'of Oxford and Paris that ROxford and RParis ask for. Where an encoder was '
@@ -89,9 +91,7 @@ def write_report(results: dict[str, Any], workdir: pathlib.Path) -> None:
   plot_results(results, workdir / 'results.png')
   if 'old' in results['encoders']:
     plot_refresh(results, workdir / 'refresh.png')
-  unfinished = workdir / 'report.md.unfinished'
-  unfinished.write_text(render(results))
-  os.replace(unfinished, workdir / 'report.md')
+  write_text(workdir / 'report.md', render(results))
 
 
 def tables(results: dict[str, Any]) -> dict[str, list[list[str]]]:
@@ -246,7 +246,8 @@ def _describe_protocol(results: dict[str, Any]) -> str:
     if benchmark in judged
   ]
   text = '\n'.join(lines)
-  return f'{text}\n\n{_OVERLAP_WARNING}' if 'revisited' in judged else text
+  overlaps = not _OVERLAPPING.isdisjoint(protocol)
+  return f'{text}\n\n{_OVERLAP_WARNING}' if overlaps else text
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:

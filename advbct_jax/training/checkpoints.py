@@ -4,7 +4,6 @@ import json
 import pathlib
 from typing import Any
 
-import grain
 import jax
 import ml_collections
 import orbax.checkpoint as ocp
@@ -18,9 +17,10 @@ _FOLDER = 'checkpoints'
 
 
 class Checkpoints:
-  """The checkpoints of a run: state, step and data position saved as one.
+  """The checkpoints of a run.
 
-  Saving is asynchronous. A checkpoint appears whole or not at all.
+  A state holds its step, which is the position in the data too. Saving is
+  asynchronous. A checkpoint appears whole or not at all.
   """
 
   def __init__(
@@ -58,30 +58,27 @@ class Checkpoints:
     """Whether a checkpoint belongs after this many steps."""
     return step % self._every_steps == 0
 
-  def save(self, state: TrainState, batches: Any) -> None:
-    """Saves a state and the place in the data, unless that step is there."""
+  def save(self, state: TrainState) -> None:
+    """Saves a state, unless that step is there."""
     step = int(state.step)
     if step != self.latest_step:
       self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(state),
-          data=grain.checkpoint.CheckpointSave(batches),
         ),
       )
 
-  def restore(self, state: TrainState, batches: Any) -> TrainState:
+  def restore(self, state: TrainState) -> TrainState:
     """Loads the newest checkpoint.
 
     Args:
       state: of the wanted structure, shapes and placement.
-      batches: the data iterator, which is moved to its saved place.
     """
     restored = self._manager.restore(
       self.latest_step,
       args=ocp.args.Composite(
         state=ocp.args.StandardRestore(state),
-        data=grain.checkpoint.CheckpointRestore(batches),
       ),
     )
     return restored['state']

@@ -3,7 +3,6 @@
 import importlib
 import json
 import math
-import os
 import pathlib
 import time
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import jax
 import tqdm
 
+from advbct_jax.atomic_files import write_text
 from advbct_jax.errors import InputError
 from advbct_jax.methods.method import Metrics
 
@@ -140,6 +140,4 @@ def _forget_after(path: pathlib.Path, step: int) -> None:
         kept.append(line + '\n')
     except ValueError:
       break
-  shortened = path.with_suffix('.shortened')
-  shortened.write_text(''.join(kept))
-  os.replace(shortened, path)
+  write_text(path, ''.join(kept))

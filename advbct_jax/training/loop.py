@@ -9,6 +9,7 @@ from advbct_jax.training.interruption import Interruption
 from advbct_jax.training.logging import DivergedError, MetricsLog
 from advbct_jax.training.run import Run
 from advbct_jax.training.state import TrainState
+from advbct_jax.training.workdir import claim_inputs
 
 
 class StoppedError(RuntimeError):
@@ -37,6 +38,7 @@ def train(run: Run, workdir: pathlib.Path) -> None:
     StoppedError: if a signal asked to stop; the state is saved.
     DivergedError: if a metric is not finite; the last good checkpoint is kept.
   """
+  claim_inputs(workdir, run.inputs)
   checkpoints = Checkpoints(workdir, **run.config.checkpoint)
   try:
     if checkpoints.latest_step != run.steps:
@@ -50,11 +52,12 @@ def _train_on(
 ) -> None:
   # Where a run starts: its own newest checkpoint, else the weights that the
   # config names, else fresh ones.
-  state = parallel.replicate(run.initial_state())
-  batches = run.batches()
   if checkpoints.latest_step is not None:
-    state = checkpoints.restore(state, batches)
+    state = checkpoints.restore(parallel.replicate(run.fresh_state()))
     print(f'{workdir}: going on from step {int(state.step)} of {run.steps}')
+  else:
+    state = parallel.replicate(run.initial_state())
+  batches = run.batches(start=int(state.step))
   log = MetricsLog(
     workdir,
     start=int(state.step),
@@ -101,7 +104,7 @@ def _take_steps(
       if save or step % run.config.log.every_steps == 0:
         log.flush()  # before saving, so that no diverged state is saved
       if save:
-        checkpoints.save(state, batches)
+        checkpoints.save(state)
       if stop:
         break
     # A signal may also have come while the last step was being saved.

@@ -20,7 +20,11 @@ from advbct_jax.training.checkpoints import (
 from advbct_jax.training.loop import train
 from advbct_jax.training.run import OldSide, Run
 from advbct_jax.training.training_images import TrainingImages
-from advbct_jax.training.workdir import claim_workdir, differences_between
+from advbct_jax.training.workdir import (
+  claim_workdir,
+  differences_between,
+  require_finished,
+)
 
 
 def old_config(
@@ -46,6 +50,40 @@ def old_path(
 ) -> pathlib.Path:
   """Where the old side of an upgrade lies."""
   return pathlib.Path(config.old.path or workdir / 'old')
+
+
+def check_old_side(config: ml_collections.ConfigDict) -> None:
+  """Refuses an old side that cannot fit, before anything is trained.
+
+  Args:
+    config: of the upgrade.
+
+  Raises:
+    InputError: if there is nothing at `config.old.path`, or the old encoder has
+      another width, or another shape where the new one shall start from it.
+  """
+  path = pathlib.Path(config.old.path)
+  if config.old.path and not is_workdir(path):
+    dimension = _find_store(path, f'{config.data.name}-train').card.dimension
+    model = None
+  else:
+    model = read_config(path).model if config.old.path else config.old.model
+    dimension = model.dimension
+  if dimension != config.model.dimension:
+    raise InputError(
+      f'the old embeddings ({config.old.path or "config.old.model.dimension"}) '
+      f'have {dimension} dimensions, config.model.dimension is '
+      f'{config.model.dimension}; wanted: the same.'
+    )
+  if config.model.init_weights == 'old' and model is not None:
+    shape = ('architecture', 'width', 'stem', 'dimension')
+    differing = [name for name in shape if model[name] != config.model[name]]
+    if differing:
+      raise InputError(
+        "config.model.init_weights is 'old', but the old encoder has another "
+        + ', '.join(f'{name} ({model[name]})' for name in differing)
+        + '; wanted: the same config.model as the old one, or another start.'
+      )
 
 
 def prepare_old_side(
@@ -76,15 +114,15 @@ def prepare_old_side(
     encoder, store = _old_store_of_run(path, config, images)
   else:
     store = _old_store(path, images.image_set)
-  if store.card.dimension != config.model.dimension:
-    raise InputError(
-      f'{store.path}: its embeddings have {store.card.dimension} dimensions, '
-      f'config.model.dimension is {config.model.dimension}; wanted: the same.'
-    )
   embeddings = store.read()
   split = images.split
   statistics = class_statistics(embeddings, split.old_labels, split.old_classes)
-  return OldSide(embeddings, OldModel(statistics, split.old_class), encoder)
+  return OldSide(
+    embeddings,
+    OldModel(statistics, split.old_class),
+    encoder,
+    weights=store.card.weights,
+  )
 
 
 def _old_store_of_run(
@@ -102,7 +140,7 @@ def _old_store_of_run(
       + '\nName another config.old.path, or set config.data.split to that of '
       'the old encoder.'
     )
-  _require_finished(path, theirs, images)
+  require_finished(path)
   encoder = load_encoder(path)
   same_size = encoder.image_size == config.data.image_size
   store = extract(
@@ -116,19 +154,8 @@ def _old_store_of_run(
   return encoder, store
 
 
-def _require_finished(
-  path: pathlib.Path, theirs: ml_collections.ConfigDict, images: TrainingImages
-) -> None:
-  steps = Run(theirs, images.training_set(theirs.data.part), None).steps
-  if (step := latest_step(path)) != steps:
-    raise InputError(
-      f'{path}: the training of this encoder is at step {step} of {steps}; '
-      'wanted: one that is finished. Run its own command again.'
-    )
-
-
 def _old_store(path: pathlib.Path, image_set: ImageSet) -> EmbeddingStore:
-  store = open_store(path if is_store(path) else path / image_set.name)
+  store = _find_store(path, image_set.name)
   if store.card.ids_digest != image_set.ids_digest():
     raise InputError(
       f'{store.path}: these are embeddings of {store.card.count} images '
@@ -137,3 +164,8 @@ def _old_store(path: pathlib.Path, image_set: ImageSet) -> EmbeddingStore:
       'training image, in the order of train_clean.csv.'
     )
   return store
+
+
+def _find_store(path: pathlib.Path, name: str) -> EmbeddingStore:
+  """Opens a store, or the one of a name in a folder of stores."""
+  return open_store(path if is_store(path) else path / name)

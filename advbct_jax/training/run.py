@@ -1,5 +1,6 @@
 """A run: everything that a config and its data make, ready to train."""
 
+from collections.abc import Generator
 import dataclasses
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ import optax
 
 from advbct_jax import convert, parallel
 from advbct_jax.data.augmentation import AUGMENTATIONS, augment
-from advbct_jax.data.pipeline import LoadBatch, training_batches
+from advbct_jax.data.pipeline import Batch, LoadBatch, training_batches
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError
 from advbct_jax.methods import make_method
@@ -52,11 +53,13 @@ class OldSide:
     embeddings: [N, D] float32 of every row of the image set.
     model: the statistics of its classes.
     encoder: the encoder itself, where it is one of ours.
+    weights: a digest of its weights, as its store has it.
   """
 
   embeddings: np.ndarray
   model: OldModel
-  encoder: FrozenEncoder | None
+  encoder: FrozenEncoder | None = None
+  weights: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Run:
         f'config.data.augmentation is {config.data.augmentation!r}; wanted: '
         f'one of {", ".join(AUGMENTATIONS)}.'
       )
+    _require_positive(config)
     if config.batch_size % jax.device_count():
       raise InputError(
         f'config.batch_size is {config.batch_size}, which {jax.device_count()} '
@@ -119,6 +123,15 @@ class Run:
     return make_optimizer(
       self.schedule, optimizer.momentum, optimizer.weight_decay
     )
+
+  @property
+  def inputs(self) -> dict[str, Any]:
+    """What the run is made from, beside its config."""
+    return {
+      'steps': self.steps,
+      'training_images': self.data.load.image_set.ids_digest(),
+      'old_weights': self.old.weights if self.old else None,
+    }
 
   @property
   def old_model(self) -> OldModel | None:
@@ -211,13 +224,14 @@ class Run:
       )
     return given
 
-  def batches(self) -> Any:
-    """The training batches, from the first."""
+  def batches(self, start: int) -> Generator[Batch, None, None]:
+    """The training batches, from the one of a given step."""
     return training_batches(
       self.data.load,
       self.data.rows,
       batch_size=self.config.batch_size,
       seed=self.config.seed,
+      start=start,
       workers=self.config.data.workers,
     )
 
@@ -246,6 +260,21 @@ class Run:
         steps_per_epoch=self.steps_per_epoch,
       )
     )
+
+
+def _require_positive(config: ml_collections.ConfigDict) -> None:
+  for name, value in {
+    'batch_size': config.batch_size,
+    'epochs': config.epochs,
+    'checkpoint.every_steps': config.checkpoint.every_steps,
+    'checkpoint.keep': config.checkpoint.keep,
+    'data.image_size': config.data.image_size,
+    'log.every_steps': config.log.every_steps,
+    'model.dimension': config.model.dimension,
+    'model.width': config.model.width,
+  }.items():
+    if value <= 0:
+      raise InputError(f'config.{name} is {value}; wanted: more than 0.')
 
 
 def _encoder_variables(state: TrainState) -> dict[str, Any]:

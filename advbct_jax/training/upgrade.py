@@ -10,7 +10,11 @@ from advbct_jax.methods import needs_old_model
 from advbct_jax.methods.method import OldModel
 from advbct_jax.training.checkpoints import latest_step
 from advbct_jax.training.loop import train
-from advbct_jax.training.old_side import old_config, prepare_old_side
+from advbct_jax.training.old_side import (
+  check_old_side,
+  old_config,
+  prepare_old_side,
+)
 from advbct_jax.training.run import OldSide, Run
 from advbct_jax.training.summary import summarize
 from advbct_jax.training.training_images import (
@@ -85,10 +89,11 @@ def _planned_run(
   """The run of a config with an old side of the right shapes, but empty."""
   old = None
   if needs_old_model(config.method):
+    check_old_side(config)
     embeddings = np.zeros((0, config.model.dimension), np.float32)
     split = images.split
     nothing = class_statistics(
       embeddings, np.zeros(0, np.int32), split.old_classes
     )
-    old = OldSide(embeddings, OldModel(nothing, split.old_class), None)
+    old = OldSide(embeddings, OldModel(nothing, split.old_class))
   return Run(config, images.training_set(config.data.part), old)

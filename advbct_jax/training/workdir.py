@@ -1,19 +1,21 @@
 """The folder of a run, which belongs to one config."""
 
 import json
-import os
 import pathlib
 from typing import Any
 
 import jax
 import ml_collections
 
+from advbct_jax.atomic_files import write_text
 from advbct_jax.errors import InputError
 from advbct_jax.training.checkpoints import (
   is_workdir,
   latest_step,
   read_config,
 )
+
+_INPUTS = 'inputs.json'
 
 # Fields that may differ between two starts of one run: they change where
 # things lie and what is said, not what comes out.
@@ -39,9 +41,49 @@ def claim_workdir(
   require_same_run(workdir, config)
   if jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)
-    unfinished = workdir / 'config.json.unfinished'
-    unfinished.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
-    os.replace(unfinished, workdir / 'config.json')
+    write_text(
+      workdir / 'config.json', json.dumps(config.to_dict(), indent=2) + '\n'
+    )
+
+
+def claim_inputs(workdir: pathlib.Path, inputs: dict[str, Any]) -> None:
+  """Notes what a run is made from, or checks that it is still the same.
+
+  The config says where data and old encoder lie; this says what they are.
+
+  Args:
+    workdir: of the run.
+    inputs: `steps` of the whole training, and digests of the rest.
+
+  Raises:
+    InputError: if a run that has begun was made from something else.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  path = workdir / _INPUTS
+  if path.exists() and latest_step(workdir) is not None:
+    differences = differences_between(json.loads(path.read_text()), inputs)
+    if differences:
+      raise InputError(
+        f'{workdir}: this run was begun with other data or another old '
+        'encoder:\n  ' + '\n  '.join(differences) + '\nGo back to these, or '
+        'name another --workdir.'
+      )
+  write_text(path, json.dumps(inputs, indent=2) + '\n')
+
+
+def require_finished(workdir: pathlib.Path) -> None:
+  """Refuses a run whose training is not at its end.
+
+  Raises:
+    InputError: saying at which step it is.
+  """
+  path = workdir / _INPUTS
+  steps = json.loads(path.read_text())['steps'] if path.exists() else 'unknown'
+  if (step := latest_step(workdir)) != steps:
+    raise InputError(
+      f'{workdir}: the training of this encoder is at step {step} of {steps}; '
+      'wanted: one that is finished. Run its own command again.'
+    )
 
 
 def require_same_run(

@@ -4,7 +4,9 @@ python tests/data/batches_of_workers.py FOLDER_OF_JPEGS
 """
 
 import itertools
+import os
 import pathlib
+import signal
 
 from absl import app
 import numpy as np
@@ -15,6 +17,7 @@ from advbct_jax.data.pipeline import (
   ordered_batches,
   training_batches,
 )
+from advbct_jax.training.interruption import Interruption
 
 
 def _assert_equal(found, wanted):
@@ -38,17 +41,20 @@ def main(argv: list[str]) -> None:
   )
   print('training')
 
+  by_threads.close()
+  batches = np.array_split(rows, 3)
   _assert_equal(
-    ordered_batches(load, range(len(names)), batch_size=4, workers=2),
-    ordered_batches(load, range(len(names)), batch_size=4),
+    ordered_batches(load, batches, workers=2), ordered_batches(load, batches)
   )
   print('ordered')
 
-  state = by_workers.get_state()
-  wanted = list(itertools.islice(by_workers, 3))
-  by_workers.set_state(state)
-  _assert_equal(itertools.islice(by_workers, 3), wanted)
-  print('restored')
+  # A terminal sends Ctrl-C to all processes; the workers must go on.
+  with Interruption():
+    os.killpg(os.getpgid(0), signal.SIGINT)
+    for _ in range(20):
+      next(by_workers)
+  by_workers.close()
+  print('interrupted')
 
 
 if __name__ == '__main__':

@@ -110,14 +110,15 @@ def test_a_single_store_of_just_these_images_is_taken_as_it_is(tmp_path):
   assert not (tmp_path / 'selections').exists()
 
 
-def test_a_selection_from_other_vectors_is_not_taken_for_these(tmp_path):
+def test_a_selection_from_other_vectors_makes_way_for_these(tmp_path):
   for weights, scale in {'ab12': 1, 'cd34': 2}.items():
     path = tmp_path / weights
     store(path, embeddings=scale * EMBEDDINGS, weights=weights)
   select = images(['d', 'a'], 'queries')
   from_stores(tmp_path / 'ab12', tmp_path / 'selections')(select)
-  with pytest.raises(InputError, match='weights: cd34 here, ab12 there'):
-    from_stores(tmp_path / 'cd34', tmp_path / 'selections')(select)
+  selected = from_stores(tmp_path / 'cd34', tmp_path / 'selections')(select)
+  assert selected.card.weights == 'cd34'
+  np.testing.assert_array_equal(selected.read(), 2 * EMBEDDINGS[[3, 0]])
 
 
 def test_images_that_a_single_store_lacks_are_named(tmp_path):

@@ -1,6 +1,5 @@
 import json
 
-import grain
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -24,10 +23,6 @@ def _state(step):
   )
 
 
-def _batches():
-  return iter(grain.MapDataset.range(100).to_iter_dataset())
-
-
 def _open(workdir, **options):
   defaults = {'every_steps': 2, 'keep': 2, 'keep_every_steps': 0}
   return Checkpoints(workdir, **(defaults | options))
@@ -37,26 +32,24 @@ def _saved_steps(workdir):
   return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
 
 
-def test_state_and_place_in_the_data_come_back_together(tmp_path):
-  batches = _batches()
-  seen = [next(batches) for _ in range(3)]
+def test_the_newest_state_comes_back(tmp_path):
   checkpoints = _open(tmp_path)
-  checkpoints.save(_state(3), batches)
+  for step in (1, 3):
+    checkpoints.save(_state(step))
   checkpoints.close()
 
-  checkpoints, batches = _open(tmp_path), _batches()
-  state = checkpoints.restore(_state(0), batches)
+  checkpoints = _open(tmp_path)
+  state = checkpoints.restore(_state(0))
 
   assert checkpoints.latest_step == latest_step(tmp_path) == 3
   assert int(state.step) == 3
   np.testing.assert_array_equal(state.params['kernel'], np.full((2, 3), 0.75))
-  assert [*seen, next(batches)] == [0, 1, 2, 3]
 
 
 def test_the_latest_are_kept_and_some_for_good(tmp_path):
   checkpoints = _open(tmp_path, keep=2, keep_every_steps=4)
   for step in range(2, 15, 2):
-    checkpoints.save(_state(step), _batches())
+    checkpoints.save(_state(step))
   checkpoints.close()
 
   assert _saved_steps(tmp_path) == [4, 8, 12, 14]
@@ -71,7 +64,7 @@ def test_checkpoints_are_due_at_multiples(tmp_path):
 def test_a_step_is_saved_once(tmp_path):
   checkpoints = _open(tmp_path)
   for _ in range(2):
-    checkpoints.save(_state(2), _batches())
+    checkpoints.save(_state(2))
   checkpoints.close()
 
   assert _saved_steps(tmp_path) == [2]

@@ -89,7 +89,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
 def test_a_signal_while_the_last_step_is_saved_is_not_lost(
   new_run, tmp_path, monkeypatch, raise_signal
 ):
-  def stop_at_the_end(checkpoints, state, batches):
+  def stop_at_the_end(checkpoints, state):
     if state.step == 8:
       raise_signal(signal.SIGTERM)
 

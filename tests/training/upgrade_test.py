@@ -125,9 +125,8 @@ def test_stores_stand_for_the_encoder_that_filled_them(
 
 def test_an_unfinished_old_encoder_is_refused(config, finished, tmp_path):
   shutil.copytree(finished / 'old', tmp_path / 'old')
-  theirs = json.loads((finished / 'old' / 'config.json').read_text())
-  theirs['epochs'] = 3
-  (tmp_path / 'old' / 'config.json').write_text(json.dumps(theirs))
+  inputs = tmp_path / 'old' / 'inputs.json'
+  inputs.write_text(json.dumps(json.loads(inputs.read_text()) | {'steps': 6}))
   config.old.path = str(tmp_path / 'old')
   with pytest.raises(
     InputError, match=r'/old: .* is at step 2 of 6; wanted: o'

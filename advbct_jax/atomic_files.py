@@ -1,0 +1,17 @@
+"""Files that are there whole or not at all."""
+
+import os
+import pathlib
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file, which a kill cannot leave half written.
+
+  Args:
+    path: of the file; what is there is replaced.
+    text: what it shall hold.
+  """
+  # A name of its own for each process that may be writing the same file.
+  unfinished = path.with_name(f'{path.name}.{os.getpid()}.unfinished')
+  unfinished.write_text(text)
+  os.replace(unfinished, path)

@@ -26,7 +26,7 @@ from advbct_jax.errors import InputError
 from advbct_jax.judge import has_embeddings, judge
 from advbct_jax.methods import needs_old_model
 from advbct_jax.retrieval.report import print_results
-from advbct_jax.training.checkpoints import latest_step
+from advbct_jax.training.checkpoints import latest_step, read_config
 from advbct_jax.training.logging import DivergedError
 from advbct_jax.training.loop import StoppedError
 from advbct_jax.training.old_side import old_path
@@ -50,14 +50,11 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     config: of the experiment.
     workdir: where everything goes.
   """
-  results = workdir / 'results.json'
-  trained = latest_step(workdir) is not None
-  if trained and results.exists() and (workdir / 'report.md').exists():
+  if latest_step(workdir) is not None:
     require_same_run(workdir, config)
-    found = json.loads(results.read_text())
-    if _is_wanted(found, config.evaluation):
+    if results := _finished_results(config, workdir):
       print(f'{workdir}: all done')
-      print_results(found)
+      print_results(results)
       return
   retrieval_sets = _open_data(config)
   old = None
@@ -79,15 +76,29 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   )
 
 
-def _is_wanted(
-  results: dict[str, Any], evaluation: ml_collections.ConfigDict
-) -> bool:
-  """Whether results are of the data sets and protocol that a config names."""
-  names = [spec.partition(':')[0] for spec in evaluation.data]
-  return list(results['datasets']) == names and all(
-    facts['query_crop'] == evaluation.crop_queries
+def _finished_results(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any] | None:
+  """The results of a workdir, if they are what the config asks for.
+
+  Where data or old encoder have moved, they may be others: then everything is
+  opened and compared again, which costs little where nothing is left to do.
+  """
+  path = workdir / 'results.json'
+  if not path.exists() or not (workdir / 'report.md').exists():
+    return None
+  before = read_config(workdir)
+  if (before.data.root, before.old.path) != (config.data.root, config.old.path):
+    return None
+  results = json.loads(path.read_text())
+  names = [spec.partition(':')[0] for spec in config.evaluation.data]
+  same_protocol = all(
+    facts['query_crop'] == config.evaluation.crop_queries
     for facts in results['protocol'].values()
     if facts['benchmark'] == 'revisited'
+  )
+  return (
+    results if list(results['datasets']) == names and same_protocol else None
   )
 
 

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from advbct_jax.errors import InputError
 from advbct_jax.training.checkpoints import latest_step
 from advbct_jax.training.logging import read_metrics
 from tests.tiny_upgrade import contents
@@ -94,3 +95,47 @@ def test_losses_are_finite_and_fall(finished):
 
   assert all(map(math.isfinite, losses))
   assert losses[-1] < losses[0]
+
+
+def test_an_old_encoder_known_by_its_training_vectors_alone_is_not_judged(
+  finished, config, train, tmp_path, capsys
+):
+  config.old.path = str(finished / 'old/embeddings/tiny-train')
+  train.run(config, tmp_path)
+
+  results = json.loads((tmp_path / 'results.json').read_text())
+  assert list(results['datasets']['tiny']) == ['self']
+  assert 'the old encoder will not be judged' in capsys.readouterr().out
+
+
+def test_a_finished_run_is_held_against_the_old_encoder_that_is_named(
+  finished, config, train, tmp_path
+):
+  workdir = shutil.copytree(finished, tmp_path / 'workdir')
+  store = shutil.copytree(
+    finished / 'old/embeddings/tiny-train', tmp_path / 'other'
+  )
+  card = json.loads((store / 'card.json').read_text())
+  (store / 'card.json').write_text(json.dumps(card | {'weights': 'others'}))
+  config.old.path = str(store)
+  with pytest.raises(InputError, match="old_weights: .* there, 'others' here"):
+    train.run(config, workdir)
+
+
+def test_without_a_benchmark_nothing_is_judged(config, train, tmp_path, capsys):
+  config.evaluation.data = ()
+  train.run(config, tmp_path)
+
+  assert not (tmp_path / 'results.json').exists()
+  assert 'so nothing is judged' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  'field', ['batch_size', 'epochs', 'log.every_steps', 'model.width']
+)
+def test_what_must_be_positive_is_refused_before_training(
+  config, train, tmp_path, field
+):
+  config.update_from_flattened_dict({field: 0})
+  with pytest.raises(InputError, match=f'config.{field} is 0'):
+    train.run(config, tmp_path)

@@ -23,6 +23,7 @@ from advbct_jax.training.training_images import TrainingImages
 from advbct_jax.training.workdir import (
   claim_workdir,
   differences_between,
+  read_inputs,
   require_finished,
 )
 
@@ -141,6 +142,12 @@ def _old_store_of_run(
       'the old encoder.'
     )
   require_finished(path)
+  if read_inputs(path)['training_images'] != images.image_set.ids_digest():
+    raise InputError(
+      f'{path}: the old encoder was trained on part of other images than '
+      f'{images.image_set.name} of {config.data.root}; its classes are not '
+      'known there. Wanted: the same train_clean.csv for both.'
+    )
   encoder = load_encoder(path)
   same_size = encoder.image_size == config.data.image_size
   store = extract(

@@ -59,16 +59,21 @@ def claim_inputs(workdir: pathlib.Path, inputs: dict[str, Any]) -> None:
     InputError: if a run that has begun was made from something else.
   """
   workdir.mkdir(parents=True, exist_ok=True)
-  path = workdir / _INPUTS
-  if path.exists() and latest_step(workdir) is not None:
-    differences = differences_between(json.loads(path.read_text()), inputs)
-    if differences:
+  if latest_step(workdir) is not None:
+    before = read_inputs(workdir)
+    if differences := differences_between(before, inputs):
       raise InputError(
         f'{workdir}: this run was begun with other data or another old '
         'encoder:\n  ' + '\n  '.join(differences) + '\nGo back to these, or '
         'name another --workdir.'
       )
-  write_text(path, json.dumps(inputs, indent=2) + '\n')
+  write_text(workdir / _INPUTS, json.dumps(inputs, indent=2) + '\n')
+
+
+def read_inputs(workdir: pathlib.Path) -> dict[str, Any]:
+  """What a run was made from; empty before it has begun."""
+  path = workdir / _INPUTS
+  return json.loads(path.read_text()) if path.exists() else {}
 
 
 def require_finished(workdir: pathlib.Path) -> None:
@@ -77,8 +82,7 @@ def require_finished(workdir: pathlib.Path) -> None:
   Raises:
     InputError: saying at which step it is.
   """
-  path = workdir / _INPUTS
-  steps = json.loads(path.read_text())['steps'] if path.exists() else 'unknown'
+  steps = read_inputs(workdir).get('steps', 'unknown')
   if (step := latest_step(workdir)) != steps:
     raise InputError(
       f'{workdir}: the training of this encoder is at step {step} of {steps}; '

@@ -189,3 +189,44 @@ def test_an_unknown_part_of_the_data_is_refused(config, tmp_path):
   config.data.part = 'new'
   with pytest.raises(InputError, match="part is 'new'; wanted: all or old"):
     train_upgrade(config, tmp_path)
+
+
+def test_another_width_is_refused_before_the_old_encoder_is_trained(
+  config, tmp_path
+):
+  config.old.model.dimension = 4
+  with pytest.raises(InputError, match='have 4 dimensions, config.model.dim'):
+    train_upgrade(config, tmp_path)
+
+  assert not (tmp_path / 'old').exists()
+
+
+def test_a_start_from_another_shape_is_refused_before_any_training(
+  config, tmp_path
+):
+  config.model.init_weights = 'old'
+  config.model.width = 1 / 8
+  with pytest.raises(InputError, match=r'has another width \(0\.0625\)'):
+    train_upgrade(config, tmp_path)
+
+  assert not (tmp_path / 'old').exists()
+
+
+def test_a_begun_run_keeps_to_its_old_encoder(
+  config, finished, tmp_path, training_ids
+):
+  shutil.copytree(finished, tmp_path / 'new')
+  write_old_store(tmp_path / 'other', training_ids)
+  config.old.path = str(tmp_path / 'other')
+  with pytest.raises(InputError, match='old_weights: .* there, .unknown. here'):
+    train_upgrade(config, tmp_path / 'new')
+
+
+def test_an_old_encoder_of_other_images_is_refused(config, finished, tmp_path):
+  shutil.copytree(finished / 'old', tmp_path / 'old')
+  inputs = tmp_path / 'old' / 'inputs.json'
+  theirs = json.loads(inputs.read_text()) | {'training_images': 'f00'}
+  inputs.write_text(json.dumps(theirs))
+  config.old.path = str(tmp_path / 'old')
+  with pytest.raises(InputError, match='trained on part of other images'):
+    train_upgrade(config, tmp_path / 'new')

@@ -97,9 +97,8 @@ def _finished_results(
     for facts in results['protocol'].values()
     if facts['benchmark'] == 'revisited'
   )
-  return (
-    results if list(results['datasets']) == names and same_protocol else None
-  )
+  wanted = list(results['datasets']) == names and same_protocol
+  return results if wanted else None
 
 
 def _open_data(config: ml_collections.ConfigDict) -> list[RetrievalSet]:

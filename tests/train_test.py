@@ -118,7 +118,7 @@ def test_a_finished_run_is_held_against_the_old_encoder_that_is_named(
   card = json.loads((store / 'card.json').read_text())
   (store / 'card.json').write_text(json.dumps(card | {'weights': 'others'}))
   config.old.path = str(store)
-  with pytest.raises(InputError, match="old_weights: .* there, 'others' here"):
+  with pytest.raises(InputError, match=r"old_weights: .* there, 'others' here"):
     train.run(config, workdir)
 
 

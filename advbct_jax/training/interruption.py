@@ -7,7 +7,8 @@ import types
 class Interruption:
   """While entered, a first SIGTERM or Ctrl-C is noted instead of obeyed.
 
-  A second one is obeyed at once.
+  A second one is obeyed at once. A signal that the process was told to ignore,
+  as shells tell jobs in the background, stays ignored.
 
   Attributes:
     signal: the signal that came, None before any.
@@ -20,7 +21,9 @@ class Interruption:
 
   def __enter__(self) -> 'Interruption':
     self._before = {
-      number: signal.signal(number, self._note) for number in self._SIGNALS
+      number: signal.signal(number, self._note)
+      for number in self._SIGNALS
+      if signal.getsignal(number) != signal.SIG_IGN
     }
     return self
 

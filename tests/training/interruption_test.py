@@ -26,7 +26,23 @@ def test_the_first_signal_is_noted_and_the_second_obeyed(obeyed):
     assert obeyed == [signal.SIGTERM]
 
 
-def test_control_c_is_noted_and_then_interrupts():
+@pytest.fixture
+def handle_control_c():
+  """Sets what Ctrl-C does, whatever the tests were started with."""
+  before = signal.getsignal(signal.SIGINT)
+  yield lambda handler: signal.signal(signal.SIGINT, handler)
+  signal.signal(signal.SIGINT, before)
+
+
+def test_an_ignored_control_c_stays_ignored(handle_control_c):
+  handle_control_c(signal.SIG_IGN)
+  with Interruption() as interruption:
+    signal.raise_signal(signal.SIGINT)
+  assert interruption.signal is None
+
+
+def test_control_c_is_noted_and_then_interrupts(handle_control_c):
+  handle_control_c(signal.default_int_handler)
   with Interruption() as interruption:
     signal.raise_signal(signal.SIGINT)
     assert interruption.signal == signal.SIGINT

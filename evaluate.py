@@ -57,7 +57,6 @@ def main(argv: Sequence[str]) -> None:
       batch_size=_BATCH_SIZE.value,
       workers=_WORKERS.value,
     )
-    print(f'\nreport: {workdir / "report.md"}')
 
 
 if __name__ == '__main__':

@@ -55,6 +55,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     if results := _finished_results(config, workdir):
       print(f'{workdir}: all done')
       print_results(results)
+      print(f'\nreport: {workdir / "report.md"}')
       return
   retrieval_sets = _open_data(config)
   old = None
@@ -140,7 +141,6 @@ def main(argv: Sequence[str]) -> None:
         print(describe_upgrade(config, workdir))
         return
       run(config, workdir)
-      print(f'\nreport: {workdir / "report.md"}')
     except StoppedError as stopped:
       print(stopped, file=sys.stderr)
       sys.exit(128 + stopped.signal)

@@ -109,4 +109,5 @@ def judge(
   )
   write_report(results, workdir)
   print_results(results)
+  print(f'\nreport: {workdir / "report.md"}')
   return results

@@ -127,7 +127,9 @@ def test_without_a_benchmark_nothing_is_judged(config, train, tmp_path, capsys):
   train.run(config, tmp_path)
 
   assert not (tmp_path / 'results.json').exists()
-  assert 'so nothing is judged' in capsys.readouterr().out
+  output = capsys.readouterr().out
+  assert 'so nothing is judged' in output
+  assert 'report:' not in output
 
 
 @pytest.mark.parametrize(

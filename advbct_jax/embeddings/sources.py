@@ -118,7 +118,6 @@ def _select(
     complete=False,
   )
   path = selections / store_name(image_set)
-  # What was taken out of another store before is of no use here.
-  if is_store(path) and open_store(path).card.differences(card):
-    shutil.rmtree(path)
+  # Only a copy: one of another store, or one that a kill cut short, may go.
+  shutil.rmtree(path, ignore_errors=True)
   return write_store(path, card, image_set.ids, store.read()[rows])

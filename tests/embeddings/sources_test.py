@@ -121,6 +121,16 @@ def test_a_selection_from_other_vectors_makes_way_for_these(tmp_path):
   np.testing.assert_array_equal(selected.read(), 2 * EMBEDDINGS[[3, 0]])
 
 
+def test_a_selection_that_was_cut_short_is_made_anew(tmp_path):
+  source = from_stores(store(tmp_path / 'all').path, tmp_path / 'selections')
+  select = images(['d', 'a'], 'queries')
+  card = tmp_path / 'selections' / 'queries' / 'card.json'
+  source(select)
+  card.write_text(card.read_text().replace('true', 'false'))
+
+  np.testing.assert_array_equal(source(select).read(), EMBEDDINGS[[3, 0]])
+
+
 def test_images_that_a_single_store_lacks_are_named(tmp_path):
   source = from_stores(store(tmp_path / 'all').path, tmp_path / 'selections')
   with pytest.raises(InputError) as refusal:

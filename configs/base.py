@@ -21,9 +21,11 @@ def get_config() -> ml_collections.ConfigDict:
 
   # The encoder to train.
   config.model = config_dict.ConfigDict()
-  config.model.architecture = 'resnet18'  # or resnet34, resnet50, resnet101
+  config.model.architecture = 'resnet18'  # a key of RESNETS or VITS
   config.model.width = 1.0  # factor on all channel counts
   config.model.stem = 'imagenet'  # or small, for images of 32 to 64 pixels
+  config.model.pooling = 'auto'  # a ResNet's mean or gem, a ViT's cls or mean
+  config.model.head = 'batch_norm'  # or linear, none: the backbone's features
   config.model.dimension = 256
   config.model.dtype = 'auto'  # bfloat16 on GPU and TPU, float32 on CPU
   # Where the weights start: '' for fresh ones, a safetensors file, or 'old'

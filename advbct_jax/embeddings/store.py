@@ -4,6 +4,8 @@ A store is the seam between encoders. It is a folder:
 
     card.json    who filled it, with what, and whether it is whole
     ids.txt      the image ids, one a line, in the order of the rows
+    labels.txt   where there are labels, the old model's class of each image, an
+                 empty line for an image of none
     chunks/      the embeddings, `card.chunk_rows` rows an Orbax checkpoint
 
 A chunk appears under its final name only when it is whole, so a store whose
@@ -41,6 +43,10 @@ class Card:
       made the embeddings doesn't say.
     ids_digest: a digest of the image ids in their order.
     count: the number of images N.
+    compatible_dimension: how many of the first components can be compared with
+      the vectors of the old encoder that this one was trained against, where
+      that is narrower; 0 where all can.
+    labels_digest: a digest of the labels in their order; None without labels.
     dtype: of the embeddings.
     chunk_rows: rows in every chunk but the last.
     complete: whether every chunk is there.
@@ -54,6 +60,8 @@ class Card:
   ids_digest: str
   count: int
   cropped: bool | None = None
+  compatible_dimension: int = 0
+  labels_digest: str | None = None
   dtype: str = 'float32'
   chunk_rows: int = DEFAULT_CHUNK_ROWS
   complete: bool = False
@@ -94,6 +102,23 @@ class EmbeddingStore:
   def ids(self) -> list[str]:
     """The image ids in the order of the rows."""
     return (self.path / 'ids.txt').read_text().split('\n')[:-1]
+
+  def labels(self) -> list[str] | None:
+    """The old model's class of each image, '' for none; None without labels.
+
+    Raises:
+      InputError: if they are not those that the card speaks of.
+    """
+    if self.card.labels_digest is None:
+      return None
+    path = self.path / 'labels.txt'
+    labels = path.read_text().split('\n')[:-1] if path.exists() else []
+    if digest_ids(labels) != self.card.labels_digest:
+      raise InputError(
+        f'{path}: not the labels that card.json speaks of. The store was '
+        'changed after it was filled; fill it again.'
+      )
+    return labels
 
   def rows_of(self, chunk: int) -> slice:
     """Which rows a chunk holds."""
@@ -193,14 +218,19 @@ class EmbeddingStore:
 
 
 def create_store(
-  path: pathlib.Path | str, card: Card, ids: Sequence[str]
+  path: pathlib.Path | str,
+  card: Card,
+  ids: Sequence[str],
+  labels: Sequence[str] | None = None,
 ) -> EmbeddingStore:
   """Makes an empty store, or opens the unfinished one that is there.
 
   Args:
     path: the store's folder.
-    card: its identity card; `ids_digest` and `count` must be those of `ids`.
+    card: its identity card; `ids_digest`, `count` and `labels_digest` must be
+      those of `ids` and `labels`.
     ids: [N] image ids, without line breaks.
+    labels: [N] the old model's classes, '' for none, without line breaks.
 
   Returns:
     A store to write the missing chunks of.
@@ -218,6 +248,8 @@ def create_store(
   path.mkdir(parents=True, exist_ok=True)
   # The card comes last: a folder with a card has everything it speaks of.
   (path / 'ids.txt').write_text('\n'.join(ids) + '\n')
+  if labels is not None:
+    (path / 'labels.txt').write_text('\n'.join(labels) + '\n')
   _write_card(path, card)
   return EmbeddingStore(path, card)
 
@@ -264,6 +296,7 @@ def write_store(
   card: Card,
   ids: Sequence[str],
   embeddings: np.ndarray,
+  labels: Sequence[str] | None = None,
 ) -> EmbeddingStore:
   """Fills a store from vectors that are already in memory.
 
@@ -272,11 +305,12 @@ def write_store(
     card: its identity card.
     ids: [N] image ids.
     embeddings: [N, D].
+    labels: [N] the old model's classes, '' for none.
 
   Returns:
     The complete store.
   """
-  store = create_store(path, card, ids)
+  store = create_store(path, card, ids, labels)
   for chunk in store.missing_chunks():
     store.write_chunk(chunk, embeddings[store.rows_of(chunk)])
   return store.finish()

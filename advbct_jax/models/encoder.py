@@ -7,20 +7,27 @@ import jax
 import jax.numpy as jnp
 
 from advbct_jax.errors import InputError
-from advbct_jax.models.resnet import RESNETS, STEMS
+from advbct_jax.models.backbones import make_backbone
+
+# How pooled features become an embedding.
+HEADS = ('batch_norm', 'linear', 'none')
 
 
 class Encoder(nn.Module):
-  """Backbone, linear projection without bias, BatchNorm.
+  """A backbone, and the layer that makes its features an embedding.
 
   Attributes:
     backbone: a module that maps images to [B, E] features.
     dimension: the width D of an embedding.
+    head: `batch_norm`, a linear layer without bias and a BatchNorm, as AdvBCT
+      has it; `linear`, one with a bias, as OpenCompatible has it; or `none`,
+      where the features are the embedding and E is D.
     axis_name: the mapped axis over which BatchNorm shares its statistics.
   """
 
   backbone: nn.Module
   dimension: int = 256
+  head: str = 'batch_norm'
   axis_name: str | None = None
 
   @nn.compact
@@ -33,11 +40,25 @@ class Encoder(nn.Module):
 
     Returns:
       [B, D] float32 embeddings, not normalised to unit length.
+
+    Raises:
+      InputError: if there is no head and the features are of another width.
     """
     features = self.backbone(images, train).astype(jnp.float32)
-    projected = nn.Dense(self.dimension, use_bias=False, name='projection')(
-      features
-    )
+    if self.head == 'none':
+      if features.shape[-1] != self.dimension:
+        raise InputError(
+          f'config.model.head is none, so that the {features.shape[-1]} '
+          'features of the backbone are the embedding, but '
+          f'config.model.dimension is {self.dimension}; wanted: '
+          f'{features.shape[-1]}.'
+        )
+      return features
+    projected = nn.Dense(
+      self.dimension, use_bias=self.head == 'linear', name='projection'
+    )(features)
+    if self.head == 'linear':
+      return projected
     return nn.BatchNorm(
       use_running_average=not train,
       momentum=0.9,
@@ -72,6 +93,8 @@ def make_encoder(
   architecture: str,
   width: float = 1.0,
   stem: str = 'imagenet',
+  pooling: str = 'auto',
+  head: str = 'batch_norm',
   dimension: int = 256,
   dtype: str = 'auto',
   axis_name: str | None = None,
@@ -79,9 +102,11 @@ def make_encoder(
   """Builds an encoder by name.
 
   Args:
-    architecture: a key of `RESNETS`.
+    architecture: see `make_backbone`, as for `width`, `stem` and `pooling`.
     width: factor on the backbone's channel counts.
-    stem: `imagenet` or `small`; see `ResNet`.
+    stem: of a ResNet.
+    pooling: how a map of features becomes one vector.
+    head: one of `HEADS`; see `Encoder`.
     dimension: the width D of an embedding.
     dtype: `float32`, `bfloat16`, or `auto`, which is bfloat16 on GPU and TPU.
     axis_name: the mapped axis over which BatchNorm shares its statistics.
@@ -89,14 +114,9 @@ def make_encoder(
   Raises:
     InputError: if a name is unknown.
   """
-  if architecture not in RESNETS:
+  if head not in HEADS:
     raise InputError(
-      f'config.model.architecture is {architecture!r}; wanted: one of '
-      f'{", ".join(RESNETS)}.'
-    )
-  if stem not in STEMS:
-    raise InputError(
-      f'config.model.stem is {stem!r}; wanted: one of {", ".join(STEMS)}.'
+      f'config.model.head is {head!r}; wanted: one of {", ".join(HEADS)}.'
     )
   if dtype not in ('auto', 'float32', 'bfloat16'):
     raise InputError(
@@ -104,7 +124,7 @@ def make_encoder(
     )
   if dtype == 'auto':
     dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
-  backbone = RESNETS[architecture](
-    width=width, stem=stem, dtype=jnp.dtype(dtype), axis_name=axis_name
+  backbone = make_backbone(
+    architecture, width, stem, pooling, jnp.dtype(dtype), axis_name
   )
-  return Encoder(backbone, dimension, axis_name)
+  return Encoder(backbone, dimension, head, axis_name)

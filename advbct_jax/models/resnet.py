@@ -11,10 +11,12 @@ from typing import Any
 
 from flax import linen as nn
 import jax
+import jax.numpy as jnp
 
 from advbct_jax.models.convolution import Convolution
 
 STEMS = ('imagenet', 'small')
+POOLINGS = ('mean', 'gem')
 _STAGE_CHANNELS = (64, 128, 256, 512)
 
 
@@ -69,7 +71,7 @@ def _shortcut(
 
 
 class ResNet(nn.Module):
-  """A ResNet up to its global average pooling.
+  """A ResNet up to its global pooling.
 
   Attributes:
     stage_sizes: blocks in each of the four stages.
@@ -77,6 +79,8 @@ class ResNet(nn.Module):
     width: factor on all channel counts; 1 is the published network.
     stem: `imagenet` (7×7 with stride 2, then max pooling: stride 4 in all) or
       `small` (3×3 with stride 2, for images of some 32 to 64 pixels).
+    pooling: `mean`, or `gem`, the generalised mean with exponent 3 (Radenović
+      et al., "Fine-tuning CNN image retrieval with no human annotation", 2018).
     dtype: what to compute in; parameters and statistics stay float32.
     axis_name: the mapped axis over which BatchNorm shares its statistics.
     convolution: makes a convolution of given channels, size and stride.
@@ -86,6 +90,7 @@ class ResNet(nn.Module):
   block: type[BasicBlock] | type[BottleneckBlock]
   width: float = 1.0
   stem: str = 'imagenet'
+  pooling: str = 'mean'
   dtype: Any = None
   axis_name: str | None = None
   convolution: Callable[..., nn.Module] = Convolution
@@ -117,6 +122,9 @@ class ResNet(nn.Module):
           norm=norm,
           name=f'layer{stage + 1}_{index}',
         )(x)
+    if self.pooling == 'gem':
+      x = jnp.maximum(x.astype(jnp.float32), 1e-6)
+      return jnp.cbrt((x**3).mean(axis=(1, 2)))
     return x.mean(axis=(1, 2))
 
 

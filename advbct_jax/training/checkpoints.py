@@ -1,5 +1,6 @@
 """Training states on disk, and encoders taken from them."""
 
+import inspect
 import json
 import pathlib
 from typing import Any
@@ -122,10 +123,8 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 def encoder_options(model: ml_collections.ConfigDict) -> dict[str, Any]:
   """The arguments of `make_encoder` in a config's `model`."""
-  return {
-    name: model[name]
-    for name in ('architecture', 'width', 'stem', 'dimension', 'dtype')
-  }
+  names = inspect.signature(make_encoder).parameters
+  return {name: model[name] for name in names if name in model}
 
 
 def load_encoder(workdir: pathlib.Path) -> FrozenEncoder:

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from advbct_jax import convert, parallel
+from advbct_jax import parallel
 from advbct_jax.data.augmentation import AUGMENTATIONS, augment
 from advbct_jax.data.pipeline import Batch, LoadBatch, training_batches
 from advbct_jax.embeddings.extract import FrozenEncoder
@@ -26,6 +26,8 @@ from advbct_jax.training.schedules import (
 )
 from advbct_jax.training.state import TrainedModel, TrainState, create_state
 from advbct_jax.training.step import train_step
+from advbct_jax.weights.files import read_tensors
+from advbct_jax.weights.loading import load_encoder_variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +181,8 @@ class Run:
     state = jax.eval_shape(self.fresh_state)
     source = self.config.model.init_weights
     if source and source != 'old':
-      convert.load_encoder_variables(
-        convert.read_tensors(source), _encoder_variables(state), source
+      load_encoder_variables(
+        read_tensors(source), _encoder_variables(state), source
       )
 
   def initial_state(self) -> TrainState:
@@ -194,8 +196,8 @@ class Run:
       variables = self._old_variables(variables)
       print("the encoder starts from the old encoder's weights")
     else:
-      variables, fresh = convert.load_encoder_variables(
-        convert.read_tensors(source), variables, source
+      variables, fresh = load_encoder_variables(
+        read_tensors(source), variables, source
       )
       print(
         f'the encoder starts from {source}; '

@@ -124,7 +124,7 @@ def test_options_reach_backbone_and_encoder():
     ),
     (
       {'architecture': 'resnet18', 'stem': 'large'},
-      "config.model.stem is 'large'; wanted: one of imagenet, small.",
+      "config.model.stem is 'large'; wanted: one of imagenet, small for",
     ),
     (
       {'architecture': 'resnet18', 'dtype': 'float16'},

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from advbct_jax.convert import load_encoder_variables
 from advbct_jax.models.encoder import Encoder
 from advbct_jax.models.resnet import RESNETS
+from advbct_jax.weights.loading import load_encoder_variables
 from tests.goldens.weights import draw
 from tests.goldens_folder import golden_files
 

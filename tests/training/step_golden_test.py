@@ -103,7 +103,7 @@ class GoldenStep:
     classes = int(self._golden['C_new'])
     dimension = self.batch['old_embedding'].shape[1]
     return TrainedModel(
-      encoder=Encoder(GivenFeatures(), dimension, axis_name),
+      encoder=Encoder(GivenFeatures(), dimension, axis_name=axis_name),
       method=AdvBCT(
         classes, float(self._golden['threshold']), axis_name=axis_name
       ),

@@ -6,14 +6,11 @@ Understood are state dicts of timm's and torchvision's ResNets (`conv1.weight`,
 """
 
 from collections.abc import Mapping
-import pathlib
 import re
 from typing import Any
 
 from flax import traverse_util
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from advbct_jax.errors import InputError
 
@@ -32,25 +29,6 @@ _PUBLISHED_BACKBONE = 'convnet.'
 _NOT_THE_ENCODER = re.compile(
   r'^(fc|head|projection_cls|discriminator|eboundary)\.|num_batches_tracked$'
 )
-
-
-def read_tensors(path: pathlib.Path | str) -> dict[str, np.ndarray]:
-  """Reads a safetensors file.
-
-  Raises:
-    InputError: if it is missing, is no safetensors file, or is truncated.
-  """
-  path = pathlib.Path(path)
-  if not path.exists():
-    raise InputError(f'{path}: no such weights file.')
-  try:
-    return safetensors.numpy.load_file(path)
-  except (safetensors.SafetensorError, OSError) as error:
-    raise InputError(
-      f'{path}: not a whole safetensors file ({error}). Weights are read from '
-      'safetensors only, because a pickle (.pth, .bin) can run code; convert '
-      'it first.'
-    ) from error
 
 
 def load_encoder_variables(

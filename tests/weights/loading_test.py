@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from advbct_jax.convert import load_encoder_variables, read_tensors
 from advbct_jax.errors import InputError
 from advbct_jax.models.encoder import Encoder
 from advbct_jax.models.resnet import BottleneckBlock, ResNet
+from advbct_jax.weights.files import read_tensors
+from advbct_jax.weights.loading import load_encoder_variables
 from tests.goldens.weights import draw
 
 

@@ -1,0 +1,33 @@
+"""Weights and vectors come in and go out.
+
+python -m advbct_jax.convert --help
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from advbct_jax.command_line import exit_with_message
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Runs the command line.
+
+  Args:
+    arguments: what follows the program's name; None takes `sys.argv`.
+  """
+  flags = _build_parser().parse_args(arguments)
+  with exit_with_message():
+    flags.run(flags)
+
+
+def _build_parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='python -m advbct_jax.convert',
+    description='Weights and vectors come in and go out.',
+  )
+  parser.add_subparsers(dest='command', required=True)
+  return parser
+
+
+if __name__ == '__main__':
+  main()

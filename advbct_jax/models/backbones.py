@@ -1,0 +1,73 @@
+"""Backbones by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flax import linen as nn
+
+from advbct_jax.errors import InputError
+from advbct_jax.models import resnet, vit
+
+
+def make_backbone(
+  architecture: str,
+  width: float = 1.0,
+  stem: str = 'imagenet',
+  pooling: str = 'auto',
+  dtype: Any = None,
+  axis_name: str | None = None,
+) -> nn.Module:
+  """Builds a backbone, a module that maps images to [B, E] features.
+
+  Args:
+    architecture: a key of `RESNETS` or `VITS`.
+    width: factor on its channel counts.
+    stem: of a ResNet, `imagenet` or `small`; see `ResNet`.
+    pooling: how a map of features becomes one vector; `mean` or `gem` for a
+      ResNet, `cls` or `mean` for a ViT, the first of each for `auto`.
+    dtype: what to compute in.
+    axis_name: the mapped axis over which BatchNorm shares its statistics.
+
+  Raises:
+    InputError: if a name is unknown, or is of another family's backbones.
+  """
+  if architecture in vit.VITS:
+    _require_known('stem', stem, ('imagenet',), architecture)
+    pooling = _find_pooling(pooling, vit.POOLINGS, architecture)
+    return vit.VITS[architecture](width=width, pooling=pooling, dtype=dtype)
+  _require_known('architecture', architecture, _names())
+  _require_known('stem', stem, resnet.STEMS, architecture)
+  return resnet.RESNETS[architecture](
+    width=width,
+    stem=stem,
+    pooling=_find_pooling(pooling, resnet.POOLINGS, architecture),
+    dtype=dtype,
+    axis_name=axis_name,
+  )
+
+
+def _names() -> tuple[str, ...]:
+  families: tuple[Mapping[str, Callable[..., nn.Module]], ...] = (
+    resnet.RESNETS,
+    vit.VITS,
+  )
+  return tuple(name for family in families for name in family)
+
+
+def _find_pooling(
+  pooling: str, known: tuple[str, ...], architecture: str
+) -> str:
+  if pooling == 'auto':
+    return known[0]
+  _require_known('pooling', pooling, known, architecture)
+  return pooling
+
+
+def _require_known(
+  field: str, value: str, known: tuple[str, ...], owner: str = ''
+) -> None:
+  if value not in known:
+    raise InputError(
+      f'config.model.{field} is {value!r}; wanted: one of '
+      f'{", ".join(known)}{owner and f" for {owner}"}.'
+    )

@@ -27,6 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.pooling = 'auto'  # a ResNet's mean or gem, a ViT's cls or mean
   config.model.head = 'batch_norm'  # or linear, none: the backbone's features
   config.model.dimension = 256
+  # Where the old embedding is narrower, its width: only so many of the first
+  # components are then tied to it and searched against it. 0: all of them.
+  config.model.compatible_dimension = 0
   config.model.dtype = 'auto'  # bfloat16 on GPU and TPU, float32 on CPU
   # Where the weights start: '' for fresh ones, a safetensors file, or 'old'
   # for the old encoder's own (of the same architecture). Fresh ones are drawn

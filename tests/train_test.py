@@ -1,11 +1,13 @@
 """`train.run`: a whole upgrade, and what is left to do after it."""
 
+import dataclasses
 import json
 import math
 import shutil
 
 import pytest
 
+from advbct_jax.embeddings.store import open_store, write_store
 from advbct_jax.errors import InputError
 from advbct_jax.training.checkpoints import latest_step
 from advbct_jax.training.logging import read_metrics
@@ -112,13 +114,11 @@ def test_a_finished_run_is_held_against_the_old_encoder_that_is_named(
   finished, config, train, tmp_path
 ):
   workdir = shutil.copytree(finished, tmp_path / 'workdir')
-  store = shutil.copytree(
-    finished / 'old/embeddings/tiny-train', tmp_path / 'other'
-  )
-  card = json.loads((store / 'card.json').read_text())
-  (store / 'card.json').write_text(json.dumps(card | {'weights': 'others'}))
-  config.old.path = str(store)
-  with pytest.raises(InputError, match=r"old_weights: .* there, 'others' here"):
+  theirs = open_store(finished / 'old/embeddings/tiny-train')
+  card = dataclasses.replace(theirs.card, complete=False)
+  write_store(tmp_path / 'other', card, theirs.ids(), 2 * theirs.read())
+  config.old.path = str(tmp_path / 'other')
+  with pytest.raises(InputError, match=r'old_embeddings: .* there, .* here'):
     train.run(config, workdir)
 
 

@@ -1,6 +1,8 @@
 """Which part of a training set the old model knew."""
 
+from collections.abc import Sequence
 import dataclasses
+import pathlib
 
 import numpy as np
 
@@ -14,7 +16,7 @@ class Split:
   """A training set as the old and the new model see it.
 
   Attributes:
-    labels: [N] int32 dense new classes, the old model's first.
+    labels: [N] int32 dense new classes.
     landmarks: [C] the published landmark id of each new class.
     old_labels: [N] int32 the old model's class of each image that it was
       trained on, −1 for the others.
@@ -35,7 +37,7 @@ class Split:
   @property
   def old_classes(self) -> int:
     """The number C_old of old classes."""
-    return int((self.old_class >= 0).sum())
+    return int(self.old_class.max()) + 1
 
   @property
   def old_rows(self) -> np.ndarray:
@@ -101,6 +103,49 @@ def split_training_set(
     old_labels=old_labels.astype(np.int32),
     old_class=np.where(numbers < old_classes, numbers, -1).astype(np.int32),
   )
+
+
+def split_by_old_labels(
+  split: Split, names: Sequence[str], source: pathlib.Path
+) -> Split:
+  """Takes what the old model knows from its own labels instead.
+
+  Args:
+    split: of the training set; its new classes stay.
+    names: [N] the old model's class of each image, '' for an image of none.
+    source: where they are from, for errors.
+
+  Returns:
+    The split with other old classes. Several new classes may be of one old
+    class, but not the other way round.
+
+  Raises:
+    InputError: if no image has an old class, or the images of a new class have
+      different ones.
+  """
+  known = np.flatnonzero(np.array(names) != '')
+  if not known.size:
+    raise InputError(
+      f'{source}: none of the {len(names)} images has a label. Wanted: the old '
+      "model's class of each image that it knew, or no labels at all, where "
+      'config.data.split then says what it knew.'
+    )
+  old_names, number = np.unique(np.array(names)[known], return_inverse=True)
+  old_labels = np.full(len(names), -1, np.int32)
+  old_labels[known] = number
+  old_class = np.full(split.classes, -1, np.int32)
+  old_class[split.labels[known]] = number
+  torn = known[old_class[split.labels[known]] != number]
+  if torn.size:
+    row = torn[0]
+    new = split.labels[row]
+    raise InputError(
+      f'{source}: the images of landmark {split.landmarks[new]} have different '
+      f'labels, {names[row]!r} and {old_names[old_class[new]]!r} among them. '
+      'Wanted: one old class for each landmark; mend the labels, or leave them '
+      'out.'
+    )
+  return dataclasses.replace(split, old_labels=old_labels, old_class=old_class)
 
 
 def _require_usable(

@@ -36,12 +36,15 @@ class FrozenEncoder:
     module: the encoder.
     variables: its parameters and BatchNorm statistics.
     image_size: side in pixels that images are squashed to.
+    compatible_dimension: how many of the first components of its embeddings
+      can be compared with the old encoder's; 0 for all.
   """
 
   name: str
   module: Encoder
   variables: Any
   image_size: int
+  compatible_dimension: int = 0
 
   @functools.cached_property
   def digest(self) -> str:
@@ -70,6 +73,7 @@ class FrozenEncoder:
       encoder=self.name,
       weights=self.digest,
       dimension=self.module.dimension,
+      compatible_dimension=self.compatible_dimension,
       preprocessing=(
         f'RGB, squashed to {size} (PIL bilinear), ImageNet mean and deviation'
       ),

@@ -10,7 +10,7 @@ import shutil
 
 import numpy as np
 
-from advbct_jax.data.images import ImageSet
+from advbct_jax.data.images import ImageSet, digest_ids
 from advbct_jax.embeddings.extract import FrozenEncoder, extract
 from advbct_jax.embeddings.store import (
   EmbeddingStore,
@@ -110,14 +110,18 @@ def _select(
       f'{store_name(image_set)}.'
     )
   rows = np.array([row_of[image_id] for image_id in image_set.ids])
+  labels = store.labels()
+  if labels is not None:
+    labels = [labels[row] for row in rows]
   card = dataclasses.replace(
     store.card,
     images=image_set.name,
     ids_digest=digest,
+    labels_digest=None if labels is None else digest_ids(labels),
     count=len(image_set),
     complete=False,
   )
   path = selections / store_name(image_set)
   # Only a copy: one of another store, or one that a kill cut short, may go.
   shutil.rmtree(path, ignore_errors=True)
-  return write_store(path, card, image_set.ids, store.read()[rows])
+  return write_store(path, card, image_set.ids, store.read_rows(rows), labels)

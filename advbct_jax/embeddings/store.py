@@ -193,6 +193,22 @@ class EmbeddingStore:
       embeddings[self.rows_of(chunk)] = self._read_chunk(chunk)
     return embeddings
 
+  def read_rows(self, rows: np.ndarray) -> np.ndarray:
+    """Reads some rows, whose chunks are in memory one at a time.
+
+    Args:
+      rows: [M] positions, in any order.
+
+    Returns:
+      [M, D] embeddings.
+    """
+    embeddings = np.empty((len(rows), self.card.dimension), self.card.dtype)
+    chunks, within = np.divmod(rows, self.card.chunk_rows)
+    for chunk in np.unique(chunks):
+      wanted = chunks == chunk
+      embeddings[wanted] = self._read_chunk(int(chunk))[within[wanted]]
+    return embeddings
+
   def _chunk_path(self, chunk: int) -> pathlib.Path:
     return self.path.absolute() / 'chunks' / f'{chunk:06d}'
 

@@ -26,7 +26,8 @@ class Samples:
   """One device's part of a batch, as a method sees it.
 
   Attributes:
-    embeddings: [B, D] of the new encoder, not normalised.
+    embeddings: [B, D] of the new encoder, the part of them that shall be
+      compatible, not normalised.
     labels: [B] classes.
     old_embeddings: [B, D] of the old encoder on the same images, not
       normalised.

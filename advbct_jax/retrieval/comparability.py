@@ -74,21 +74,27 @@ class EncoderStores:
     return store
 
 
-def require_same_width(
+def require_comparable(
   queries: EmbeddingStore, gallery: EmbeddingStore
 ) -> None:
-  """Refuses to search a gallery with vectors of another width.
+  """Refuses to search an old gallery with vectors of another width.
+
+  Wider queries pass where their encoder was trained to have a compatible part
+  of just the gallery's width.
 
   Raises:
     InputError: naming both stores and widths.
   """
-  if queries.card.dimension != gallery.card.dimension:
+  card = queries.card
+  width = card.compatible_dimension or card.dimension
+  if width != gallery.card.dimension:
+    part = f' (compatible: {width})' if card.compatible_dimension else ''
     raise InputError(
-      f'{queries.path}: embeddings of width {queries.card.dimension}, but '
-      f'those of {gallery.path} have {gallery.card.dimension}. The cross-test '
-      'compares new queries with the old gallery, so both encoders must have '
-      "the old one's width; judge this encoder without an old one, or train "
-      'it at that width.'
+      f'{queries.path}: embeddings of width {card.dimension}{part}, but those '
+      f'of {gallery.path} have {gallery.card.dimension}. The cross-test '
+      'compares new queries with the old gallery: train the new encoder at the '
+      'old width, or wider with config.model.compatible_dimension set to it; '
+      'or judge it without an old one.'
     )
 
 
@@ -97,5 +103,6 @@ def _identity(card: Card) -> dict[str, Any]:
     'encoder': card.encoder,
     'weights': card.weights,
     'dimension': card.dimension,
+    'compatible_dimension': card.compatible_dimension,
     'preprocessing': card.preprocessing,
   }

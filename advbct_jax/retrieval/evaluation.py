@@ -21,7 +21,7 @@ from advbct_jax.errors import InputError
 from advbct_jax.retrieval import index as indexing
 from advbct_jax.retrieval.comparability import (
   EncoderStores,
-  require_same_width,
+  require_comparable,
 )
 from advbct_jax.retrieval.protocols import measure, protocol_of
 from advbct_jax.retrieval.scores import upgrade_scores
@@ -43,7 +43,8 @@ def evaluate(
   *Old* is old queries against the old gallery, *self* new against new, *cross*
   new queries against the old gallery. The refresh curve is the main metric of
   new queries while 0, 25, 50, 75 and 100% of the gallery (random, nested) are
-  re-embedded.
+  re-embedded. Where the new embeddings are wider than the old ones, only their
+  compatible part is searched while there is an old vector in the gallery.
 
   Args:
     retrieval_sets: the benchmarks, of different names.
@@ -114,7 +115,7 @@ def _judge(
     for role, encoder in encoders.items()
   }
   if 'old' in queries:
-    require_same_width(queries['new'], queries['old'])
+    require_comparable(queries['new'], queries['old'])
   galleries = {
     role: encoder.store(retrieval_set.gallery)
     for role, encoder in encoders.items()
@@ -170,7 +171,7 @@ def _refresh(
   start = 0
   for chunk in store.chunks():
     within = rows[(rows >= start) & (rows < start + len(chunk))]
-    indexing.replace_rows(index, within, chunk[within - start])
+    indexing.replace_rows(index, within, chunk[within - start, : index.d])
     start += len(chunk)
 
 

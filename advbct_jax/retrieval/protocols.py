@@ -58,7 +58,8 @@ def measure(
 
   Args:
     index: the gallery.
-    queries: the store of the queries.
+    queries: the store of the queries; of wider ones than the gallery's the
+      first components count.
     retrieval_set: what the two are of.
 
   Returns:
@@ -70,7 +71,7 @@ def measure(
   protocol = protocol_of(retrieval_set)
   count = len(retrieval_set.gallery)
   _, ranks = indexing.search(
-    index, queries.read(), min(protocol.depth or count, count)
+    index, queries.read()[:, : index.d], min(protocol.depth or count, count)
   )
   measured = protocol.measure(ranks, retrieval_set.ground_truth)
   if protocol.main_metric not in measured:

@@ -157,7 +157,13 @@ def render(results: dict[str, Any]) -> str:
 
 
 def _describe_encoders(encoders: dict[str, dict[str, Any]]) -> str:
-  fields = ('encoder', 'weights', 'dimension', 'preprocessing')
+  fields = (
+    'encoder',
+    'weights',
+    'dimension',
+    'compatible_dimension',
+    'preprocessing',
+  )
   return _markdown(
     [
       ['', *encoders],

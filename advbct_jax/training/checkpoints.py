@@ -175,4 +175,5 @@ def load_encoder(workdir: pathlib.Path) -> FrozenEncoder:
       collection: tree['encoder'] for collection, tree in restored.items()
     },
     image_size=size,
+    compatible_dimension=config.model.get('compatible_dimension', 0),
   )

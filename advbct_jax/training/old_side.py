@@ -5,20 +5,23 @@ import pathlib
 import ml_collections
 
 from advbct_jax.data.images import ImageSet
+from advbct_jax.data.splits import Split, split_by_old_labels
 from advbct_jax.embeddings.class_statistics import class_statistics
 from advbct_jax.embeddings.extract import FrozenEncoder, extract
+from advbct_jax.embeddings.sources import from_stores
 from advbct_jax.embeddings.store import EmbeddingStore, is_store, open_store
 from advbct_jax.errors import InputError
 from advbct_jax.methods import METHODS
 from advbct_jax.methods.method import OldModel
 from advbct_jax.training.checkpoints import (
+  encoder_options,
   is_workdir,
   latest_step,
   load_encoder,
   read_config,
 )
 from advbct_jax.training.loop import train
-from advbct_jax.training.run import OldSide, Run
+from advbct_jax.training.run import OldSide, Run, compatible_dimension
 from advbct_jax.training.training_images import TrainingImages
 from advbct_jax.training.workdir import (
   claim_workdir,
@@ -61,7 +64,8 @@ def check_old_side(config: ml_collections.ConfigDict) -> None:
 
   Raises:
     InputError: if there is nothing at `config.old.path`, or the old encoder has
-      another width, or another shape where the new one shall start from it.
+      another width than the compatible part of the new one, or another shape
+      where the new one shall start from it.
   """
   path = pathlib.Path(config.old.path)
   if config.old.path and not is_workdir(path):
@@ -70,19 +74,23 @@ def check_old_side(config: ml_collections.ConfigDict) -> None:
   else:
     model = read_config(path).model if config.old.path else config.old.model
     dimension = model.dimension
-  if dimension != config.model.dimension:
+  if dimension != compatible_dimension(config.model):
     raise InputError(
       f'the old embeddings ({config.old.path or "config.old.model.dimension"}) '
       f'have {dimension} dimensions, config.model.dimension is '
-      f'{config.model.dimension}; wanted: the same.'
+      f'{config.model.dimension} and compatible_dimension '
+      f'{config.model.compatible_dimension}; wanted: the same width, or a '
+      'wider new encoder with the old width as its compatible_dimension.'
     )
   if config.model.init_weights == 'old' and model is not None:
-    shape = ('architecture', 'width', 'stem', 'dimension')
-    differing = [name for name in shape if model[name] != config.model[name]]
+    shape = encoder_options(config.model).keys() - {'dtype'}
+    differing = [
+      name for name in sorted(shape) if model.get(name) != config.model[name]
+    ]
     if differing:
       raise InputError(
         "config.model.init_weights is 'old', but the old encoder has another "
-        + ', '.join(f'{name} ({model[name]})' for name in differing)
+        + ', '.join(f'{name} ({model.get(name)})' for name in differing)
         + '; wanted: the same config.model as the old one, or another start.'
       )
 
@@ -110,26 +118,40 @@ def prepare_old_side(
     claim_workdir(path, old_config(config))
     old_run = Run(old_config(config), images.training_set('old'), None)
     train(old_run, path)
-  encoder = None
+  encoder, split = None, images.split
   if is_workdir(path):
     encoder, store = _old_store_of_run(path, config, images)
   else:
-    store = _old_store(path, images.image_set)
+    store = _old_store(path, images.image_set, workdir)
+    split = _known_to(store, split)
   embeddings = store.read()
-  split = images.split
   statistics = class_statistics(embeddings, split.old_labels, split.old_classes)
-  return OldSide(
-    embeddings,
-    OldModel(statistics, split.old_class),
-    encoder,
-    weights=store.card.weights,
+  return OldSide(embeddings, OldModel(statistics, split.old_class), encoder)
+
+
+def _known_to(store: EmbeddingStore, split: Split) -> Split:
+  """What the labels of a store say of the old model; the config without any."""
+  labels = store.labels()
+  if labels is None:
+    return split
+  split = split_by_old_labels(split, labels, store.path)
+  print(
+    f'{store.path}: by its labels the old model knows {len(split.old_rows)} '
+    f'images of {split.old_classes} classes; config.data.split does not count'
   )
+  return split
 
 
 def _old_store_of_run(
   path: pathlib.Path, config: ml_collections.ConfigDict, images: TrainingImages
 ) -> tuple[FrozenEncoder, EmbeddingStore]:
   theirs = read_config(path)
+  if 'converted_from' in theirs:
+    print(
+      f'{path}: converted from {theirs.converted_from}; what it was trained on '
+      'is not known, so config.data.split says what it knows'
+    )
+    return _embed(path, config, images)
   if differences := differences_between(
     {'split': theirs.data.split.to_dict(), 'part': theirs.data.part},
     {'split': config.data.split.to_dict(), 'part': 'old'},
@@ -148,6 +170,12 @@ def _old_store_of_run(
       f'{images.image_set.name} of {config.data.root}; its classes are not '
       'known there. Wanted: the same train_clean.csv for both.'
     )
+  return _embed(path, config, images)
+
+
+def _embed(
+  path: pathlib.Path, config: ml_collections.ConfigDict, images: TrainingImages
+) -> tuple[FrozenEncoder, EmbeddingStore]:
   encoder = load_encoder(path)
   same_size = encoder.image_size == config.data.image_size
   store = extract(
@@ -161,8 +189,10 @@ def _old_store_of_run(
   return encoder, store
 
 
-def _old_store(path: pathlib.Path, image_set: ImageSet) -> EmbeddingStore:
-  store = _find_store(path, image_set.name)
+def _old_store(
+  path: pathlib.Path, image_set: ImageSet, workdir: pathlib.Path
+) -> EmbeddingStore:
+  store = from_stores(path, workdir / 'embeddings' / 'old')(image_set)
   if store.card.ids_digest != image_set.ids_digest():
     raise InputError(
       f'{store.path}: these are embeddings of {store.card.count} images '

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 import dataclasses
 from functools import partial
+import hashlib
 from typing import Any
 
 import jax
@@ -55,13 +56,15 @@ class OldSide:
     embeddings: [N, D] float32 of every row of the image set.
     model: the statistics of its classes.
     encoder: the encoder itself, where it is one of ours.
-    weights: a digest of its weights, as its store has it.
   """
 
   embeddings: np.ndarray
   model: OldModel
   encoder: FrozenEncoder | None = None
-  weights: str = ''
+
+  def digest(self) -> str:
+    """A digest of the embeddings, which tells any two old sides apart."""
+    return hashlib.sha256(self.embeddings.data).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +135,7 @@ class Run:
     return {
       'steps': self.steps,
       'training_images': self.data.load.image_set.ids_digest(),
-      'old_weights': self.old.weights if self.old else None,
+      'old_embeddings': self.old.digest() if self.old else None,
     }
 
   @property
@@ -154,13 +157,14 @@ class Run:
         axis_name,
       ),
       classes=self.data.classes,
+      compatible_dimension=compatible_dimension(config.model),
       axis_name=axis_name,
     )
 
   def fresh_state(self) -> TrainState:
     """Draws a state by the config's seed."""
     size = self.config.data.image_size
-    dimension = self.config.model.dimension if self.old else 0
+    dimension = compatible_dimension(self.config.model) if self.old else 0
     example = (
       np.zeros((2, size, size, 3), np.float32),
       np.zeros(2, np.int32),
@@ -264,6 +268,15 @@ class Run:
     )
 
 
+def compatible_dimension(model: ml_collections.ConfigDict) -> int:
+  """How many of the first components of an embedding the old one matches.
+
+  Args:
+    model: the `model` of a config.
+  """
+  return model.compatible_dimension or model.dimension
+
+
 def _require_positive(config: ml_collections.ConfigDict) -> None:
   for name, value in {
     'batch_size': config.batch_size,
@@ -277,6 +290,13 @@ def _require_positive(config: ml_collections.ConfigDict) -> None:
   }.items():
     if value <= 0:
       raise InputError(f'config.{name} is {value}; wanted: more than 0.')
+  model = config.model
+  if not 0 <= model.compatible_dimension <= model.dimension:
+    raise InputError(
+      f'config.model.compatible_dimension is {model.compatible_dimension}; '
+      f'wanted: at most config.model.dimension, {model.dimension}, or 0 for '
+      'all of it.'
+    )
 
 
 def _encoder_variables(state: TrainState) -> dict[str, Any]:

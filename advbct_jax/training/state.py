@@ -20,12 +20,15 @@ class TrainedModel(nn.Module):
     encoder: maps images to [B, D] embeddings.
     method: the compatibility loss, with the parameters that it learns.
     classes: the number C of classes.
+    compatible_dimension: the width D_old of the part of an embedding that the
+      method sees; None for all of it.
     axis_name: the mapped axis, None outside of any.
   """
 
   encoder: nn.Module
   method: nn.Module
   classes: int
+  compatible_dimension: int | None = None
   axis_name: str | None = None
 
   def setup(self) -> None:
@@ -45,7 +48,7 @@ class TrainedModel(nn.Module):
     Args:
       images: [B, H, W, 3] normalised images.
       labels: [B] classes.
-      old_embeddings: [B, D] of the old encoder.
+      old_embeddings: [B, D_old] of the old encoder.
       old: what is known of the old model; None for methods that need none.
       progress: how far the training is.
 
@@ -58,8 +61,9 @@ class TrainedModel(nn.Module):
       optax.softmax_cross_entropy_with_integer_labels(logits, labels),
       axis_name=self.axis_name,
     )
+    compatible = embeddings[:, : self.compatible_dimension]
     compatibility, metrics = self.method(
-      Samples(embeddings, labels, old_embeddings), old, progress
+      Samples(compatible, labels, old_embeddings), old, progress
     )
     hits = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
     return classification + compatibility, {

@@ -15,7 +15,7 @@ from advbct_jax.training.old_side import (
   old_config,
   prepare_old_side,
 )
-from advbct_jax.training.run import OldSide, Run
+from advbct_jax.training.run import OldSide, Run, compatible_dimension
 from advbct_jax.training.summary import summarize
 from advbct_jax.training.training_images import (
   TrainingImages,
@@ -90,7 +90,8 @@ def _planned_run(
   old = None
   if needs_old_model(config.method):
     check_old_side(config)
-    embeddings = np.zeros((0, config.model.dimension), np.float32)
+    dimension = compatible_dimension(config.model)
+    embeddings = np.zeros((0, dimension), np.float32)
     split = images.split
     nothing = class_statistics(
       embeddings, np.zeros(0, np.int32), split.old_classes

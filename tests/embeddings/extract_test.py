@@ -117,6 +117,8 @@ def test_the_card_says_who_embedded_what_and_how(encoder):
     'ids_digest': images.ids_digest(),
     'count': 3,
     'cropped': True,
+    'compatible_dimension': 0,
+    'labels_digest': None,
     'dtype': 'float32',
     'chunk_rows': 7,
     'complete': False,

@@ -6,7 +6,7 @@ from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
 from advbct_jax.retrieval.comparability import (
   EncoderStores,
-  require_same_width,
+  require_comparable,
 )
 from tests.retrieval.small_sets import card_of, image_set
 
@@ -30,6 +30,7 @@ def test_stores_of_one_encoder_pass(tmp_path):
     'encoder': 'resnet18',
     'weights': 'ab12',
     'dimension': 2,
+    'compatible_dimension': 0,
     'preprocessing': 'squash to 8 pixels',
   }
 
@@ -71,7 +72,7 @@ def test_encoders_of_different_widths_are_not_searched_with_each_other(
   narrow = card_of(_GALLERY.ids)
   wide = dataclasses.replace(narrow, dimension=3)
   with pytest.raises(InputError, match=r'width 3, but .* have 2'):
-    require_same_width(
+    require_comparable(
       EmbeddingStore(tmp_path / 'new', wide),
       EmbeddingStore(tmp_path / 'old', narrow),
     )
@@ -80,7 +81,7 @@ def test_encoders_of_different_widths_are_not_searched_with_each_other(
 def test_encoders_of_one_width_are_searched_with_each_other(tmp_path):
   card = card_of(_GALLERY.ids)
   other = dataclasses.replace(card, encoder='resnet50', preprocessing='crop')
-  require_same_width(
+  require_comparable(
     EmbeddingStore(tmp_path / 'new', other),
     EmbeddingStore(tmp_path / 'old', card),
   )

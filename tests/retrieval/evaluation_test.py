@@ -74,6 +74,7 @@ def test_results_say_who_was_compared_and_how(tmp_path):
     'encoder': 'resnet18',
     'weights': 'old',
     'dimension': 2,
+    'compatible_dimension': 0,
     'preprocessing': 'squash to 8 pixels',
   }
   assert results['encoders']['new']['weights'] == 'new'

@@ -9,6 +9,7 @@ _ENCODER = {
   'encoder': 'resnet18',
   'weights': 'ab12',
   'dimension': 256,
+  'compatible_dimension': 0,
   'preprocessing': 'squash to 224 pixels',
 }
 _RESULTS = {

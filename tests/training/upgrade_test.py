@@ -7,30 +7,39 @@ import numpy as np
 import pytest
 
 from advbct_jax.data.images import digest_ids
-from advbct_jax.embeddings.store import Card, write_store
+from advbct_jax.data.named_sets import open_retrieval_sets
+from advbct_jax.embeddings.store import Card, open_store, write_store
 from advbct_jax.errors import InputError
+from advbct_jax.retrieval.protocols import protocol_of
 from advbct_jax.training.checkpoints import read_config
 from advbct_jax.training.logging import read_metrics
-from advbct_jax.training.old_side import old_config
+from advbct_jax.training.old_side import old_config, prepare_old_side
+from advbct_jax.training.training_images import open_training_images
 from advbct_jax.training.upgrade import train_upgrade
 from advbct_jax.training.workdir import require_same_run
 
 STORE = 'old/embeddings/tiny-train'
 
 
-def write_old_store(path, ids, dimension=8):
-  """Writes a store of random vectors, as of somebody else's encoder."""
-  embeddings = np.random.default_rng(0).normal(size=(len(ids), dimension))
+def random_vectors(ids, dimension=8):
+  return np.random.default_rng(0).normal(size=(len(ids), dimension))
+
+
+def write_old_store(path, ids, embeddings=None, labels=None):
+  """Writes a store as of somebody else's encoder."""
+  if embeddings is None:
+    embeddings = random_vectors(ids)
   card = Card(
     encoder='black box',
     weights='unknown',
-    dimension=dimension,
+    dimension=embeddings.shape[1],
     preprocessing='unknown',
     images='tiny-train',
     ids_digest=digest_ids(ids),
     count=len(ids),
+    labels_digest=None if labels is None else digest_ids(labels),
   )
-  write_store(path, card, ids, embeddings.astype(np.float32))
+  write_store(path, card, ids, embeddings.astype(np.float32), labels)
 
 
 @pytest.fixture
@@ -151,26 +160,104 @@ def test_an_old_encoder_of_another_split_is_refused(config, finished, tmp_path):
   )
 
 
-def test_a_store_in_another_order_is_refused(config, tmp_path, training_ids):
-  write_old_store(tmp_path / 'store', training_ids[::-1])
-  config.old.path = str(tmp_path / 'store')
+def test_a_store_of_a_folder_in_another_order_is_refused(
+  config, tmp_path, training_ids
+):
+  write_old_store(tmp_path / 'stores/tiny-train', training_ids[::-1])
+  config.old.path = str(tmp_path / 'stores')
   with pytest.raises(
     InputError, match=r'32 images .* or in another order; wan'
   ):
     train_upgrade(config, tmp_path / 'new')
 
 
+def test_the_rows_of_a_store_of_everything_are_found_by_their_ids(
+  config, finished, tmp_path, training_ids
+):
+  order = np.random.default_rng(0).permutation(len(training_ids))
+  theirs = open_store(finished / STORE).read()
+  write_old_store(
+    tmp_path / 'store',
+    ['another', *(training_ids[row] for row in order)],
+    np.concatenate([np.ones((1, 8), np.float32), theirs[order]]),
+  )
+  config.old.path = str(tmp_path / 'store')
+  train_upgrade(config, tmp_path / 'new')
+
+  losses = [
+    [line['loss'] for line in read_metrics(workdir)]
+    for workdir in (finished, tmp_path / 'new')
+  ]
+  assert losses[0] == losses[1]
+
+
 def test_a_store_of_some_images_is_refused(config, tmp_path, training_ids):
   write_old_store(tmp_path / 'store', training_ids[:-1])
   config.old.path = str(tmp_path / 'store')
-  with pytest.raises(
-    InputError, match=r'of 31 images \(tiny-train\), not of t'
-  ):
+  with pytest.raises(InputError, match='no embedding of 1 of the 32 images of'):
     train_upgrade(config, tmp_path / 'new')
 
 
+def test_labels_of_a_store_say_what_the_old_model_knows(
+  config, finished, tmp_path, training_ids, capsys
+):
+  split = open_training_images(config, check=False).split
+  names = [f'class {label}' if label >= 0 else '' for label in split.old_labels]
+  write_old_store(
+    tmp_path / 'store', training_ids, open_store(finished / STORE).read(), names
+  )
+  # What the config says of the old model does not count then.
+  config.data.split.kind = 'extended_data'
+  images = open_training_images(config, check=False)
+  config.old.path = str(tmp_path / 'store')
+  old = prepare_old_side(config, tmp_path / 'new', images).model
+
+  assert 'knows 16 images of 4 classes' in capsys.readouterr().out
+  known = images.split.landmarks[old.old_class >= 0]
+  assert set(known) == set(split.landmarks[split.old_class >= 0])
+  config.data.split.kind = 'extended_class'
+  config.old.path = str(finished / STORE)
+  images = open_training_images(config, check=False)
+  wanted = prepare_old_side(config, tmp_path / 'new', images).model
+  np.testing.assert_allclose(
+    np.sort(old.statistics.radius_max), np.sort(wanted.statistics.radius_max)
+  )
+
+
+def test_the_first_components_of_a_wider_encoder_are_tied_to_the_old(
+  config, finished, tmp_path, train
+):
+  config.model.dimension = 12
+  config.model.compatible_dimension = 8
+  config.old.path = str(finished / 'old')
+  train.run(config, tmp_path)
+
+  results = json.loads((tmp_path / 'results.json').read_text())
+  assert results['encoders']['new']['dimension'] == 12
+  assert results['encoders']['new']['compatible_dimension'] == 8
+  stores = tmp_path / 'embeddings'
+  queries = open_store(stores / 'tiny-test').read()
+  gallery = open_store(finished / 'old/embeddings/tiny-index').read()
+  figures = results['datasets']['tiny']
+  assert figures['cross'] == measured(config, queries[:, :8], gallery)
+  gallery = open_store(stores / 'tiny-index').read()
+  assert figures['self'] == measured(config, queries, gallery)
+
+
+def measured(config, queries, gallery):
+  (benchmark,) = open_retrieval_sets(
+    config.evaluation.data, config.data.root, crop_queries=False
+  )
+  gallery = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+  ranks = np.argsort(-queries @ gallery.T, axis=1)
+  figures = protocol_of(benchmark).measure(ranks, benchmark.ground_truth)
+  return {name: 100 * figure for name, figure in figures.items()}
+
+
 def test_a_store_of_another_width_is_refused(config, tmp_path, training_ids):
-  write_old_store(tmp_path / 'store', training_ids, dimension=4)
+  write_old_store(
+    tmp_path / 'store', training_ids, random_vectors(training_ids, dimension=4)
+  )
   config.old.path = str(tmp_path / 'store')
   with pytest.raises(
     InputError, match=r'have 4 dimensions, config.model.dimens'
@@ -218,9 +305,7 @@ def test_a_begun_run_keeps_to_its_old_encoder(
   shutil.copytree(finished, tmp_path / 'new')
   write_old_store(tmp_path / 'other', training_ids)
   config.old.path = str(tmp_path / 'other')
-  with pytest.raises(
-    InputError, match=r'old_weights: .* there, .unknown. here'
-  ):
+  with pytest.raises(InputError, match=r'old_embeddings: .* there, .* here'):
     train_upgrade(config, tmp_path / 'new')
 
 

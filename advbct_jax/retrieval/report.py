@@ -235,6 +235,13 @@ def _describe_protocol(results: dict[str, Any]) -> str:
       for role, encoder in results['encoders'].items()
     ),
   ]
+  new = results['encoders']['new']
+  if part := new['compatible_dimension']:
+    lines.append(
+      f'- While there are old vectors in a gallery, the first {part} '
+      'components of the new embeddings are compared; *self* takes all '
+      f'{new["dimension"]}.'
+    )
   for name, facts in protocol.items():
     crop = (
       'cropped to their boxes'

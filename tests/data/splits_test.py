@@ -1,7 +1,9 @@
+import pathlib
+
 import numpy as np
 import pytest
 
-from advbct_jax.data.splits import split_training_set
+from advbct_jax.data.splits import split_by_old_labels, split_training_set
 from advbct_jax.errors import InputError
 
 # 13 landmarks of 2 to 14 images, in no order.
@@ -122,3 +124,38 @@ def test_what_cannot_be_split_is_refused(landmarks, kind, fraction, message):
   with pytest.raises(InputError) as refusal:
     _split(kind, fraction, landmarks=landmarks)
   assert str(refusal.value).startswith(message)
+
+
+def test_old_labels_may_join_new_classes_and_leave_images_out():
+  split = _split('extended_class')
+  # The old model saw even rows only, and took classes in pairs.
+  names = [
+    '' if row % 2 else f'pair {label // 2}'
+    for row, label in enumerate(split.labels)
+  ]
+  known = split_by_old_labels(split, names, pathlib.Path('labels.txt'))
+  assert known.old_rows.tolist() == list(range(0, len(LANDMARKS), 2))
+  assert known.old_classes == 7
+  np.testing.assert_array_equal(known.labels, split.labels)
+  groups = [f'pair {label // 2}' for label in range(13)]
+  for row in known.old_rows:
+    old = known.old_labels[row]
+    assert old == known.old_class[split.labels[row]]
+    assert sorted(set(groups))[old] == names[row]
+
+
+def test_a_landmark_of_two_old_classes_is_refused():
+  split = _split('extended_class')
+  names = ['one'] * len(LANDMARKS)
+  names[5] = 'other'
+  with pytest.raises(InputError) as refusal:
+    split_by_old_labels(split, names, pathlib.Path('labels.txt'))
+  assert f'landmark {LANDMARKS[5]} have different labels' in str(refusal.value)
+  assert "'one'" in str(refusal.value)
+  assert "'other'" in str(refusal.value)
+
+
+def test_labels_that_are_all_empty_are_refused():
+  split = _split('extended_class')
+  with pytest.raises(InputError, match='none of the 104 images has a label'):
+    split_by_old_labels(split, [''] * len(LANDMARKS), pathlib.Path('x'))

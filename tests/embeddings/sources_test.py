@@ -26,7 +26,7 @@ def images(ids, name='gallery', cropped=False):
   return ImageSet(name, ids, images=[b''] * len(ids), boxes=boxes)
 
 
-def store(path, ids=IDS, embeddings=EMBEDDINGS, **changes):
+def store(path, ids=IDS, embeddings=EMBEDDINGS, labels=None, **changes):
   card = Card(
     encoder='elsewhere',
     weights='ab12',
@@ -37,7 +37,7 @@ def store(path, ids=IDS, embeddings=EMBEDDINGS, **changes):
     count=len(ids),
   )
   return write_store(
-    path, dataclasses.replace(card, **changes), ids, embeddings
+    path, dataclasses.replace(card, **changes), ids, embeddings, labels
   )
 
 
@@ -161,3 +161,12 @@ def test_a_path_without_stores_is_refused_at_once(tmp_path, name):
   assert str(refusal.value).startswith(
     f'{tmp_path / name}: neither the workdir'
   )
+
+
+def test_a_selection_keeps_the_labels_of_its_images(tmp_path):
+  labels = [f'class {image_id}' for image_id in IDS]
+  digest = digest_ids(labels)
+  everything = store(tmp_path / 'all', labels=labels, labels_digest=digest)
+  source = from_stores(everything.path, tmp_path / 'selections')
+  selected = source(images(['d', 'a'], 'queries'))
+  assert selected.labels() == ['class d', 'class a']

@@ -225,3 +225,26 @@ def test_a_damaged_card_is_named(tmp_path, content):
   assert refused(open_store, store.path).startswith(
     f'{store.path / "card.json"}: not the card of an embedding store'
   )
+
+
+def test_rows_are_read_in_any_order(tmp_path):
+  rows = np.array([9, 0, 5, 4, 5])
+  np.testing.assert_array_equal(
+    filled(tmp_path / 'store').read_rows(rows), EMBEDDINGS[rows]
+  )
+
+
+def test_labels_are_kept_and_a_change_of_them_is_noticed(tmp_path):
+  labels = ['church', '', *['a b'] * 8]
+  card = dataclasses.replace(CARD, labels_digest=digest_ids(labels))
+  path = tmp_path / 'store'
+  write_store(path, card, IDS, EMBEDDINGS, labels)
+  assert open_store(path).labels() == labels
+  (path / 'labels.txt').write_text('\n'.join(labels[::-1]) + '\n')
+  assert 'labels.txt: not the labels that' in refused(open_store(path).labels)
+  (path / 'labels.txt').unlink()
+  assert 'labels.txt: not the labels that' in refused(open_store(path).labels)
+
+
+def test_a_store_without_labels_says_so(tmp_path):
+  assert filled(tmp_path / 'store').labels() is None

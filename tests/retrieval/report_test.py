@@ -150,3 +150,16 @@ def test_a_new_encoder_alone_has_a_report_without_a_refresh_curve(tmp_path):
   assert '| medium/map | 62.13 |' in text
   assert 'Refresh' not in text
   assert not (tmp_path / 'refresh.png').exists()
+
+
+def test_a_wider_encoder_is_said_to_be_compared_in_part():
+  def widen(results):
+    results['encoders']['new'] |= {
+      'dimension': 384,
+      'compatible_dimension': 256,
+    }
+
+  text = report.render(_changed(widen))
+  assert 'the first 256 components of the new embeddings are compared' in text
+  assert '*self* takes all 384' in text
+  assert 'components of the new' not in report.render(_RESULTS)

@@ -1,15 +1,17 @@
 """How far other preprocessings move an encoder's vectors.
 
-  python -m benchmarks.resampling --encoder=WORKDIR --images=FOLDER
+  python -m benchmarks.resampling --encoder=WORKDIR [--images=FOLDER]
 
-Embeds the same JPEGs squashed by our own filter (Pillow's bilinear) and by
-others that a service might use, and prints the cosine similarity of each
-vector with ours: median, and the worst of all images. It needs torch.
+Embeds the same JPEGs (without a folder, landmarks drawn 96 pixels wide)
+squashed by our own filter (Pillow's bilinear) and by others that a service
+might use, and prints the cosine similarity of each vector with ours: median,
+and the worst of all images. It needs torch.
 """
 
 import argparse
 from collections.abc import Callable
 import pathlib
+import tempfile
 
 import numpy as np
 from PIL import Image
@@ -18,6 +20,7 @@ from torch.nn import functional
 
 from advbct_jax import parallel
 from advbct_jax.data.images import decode_image
+from advbct_jax.data.landmarks import draw_landmarks
 from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.training.checkpoints import load_encoder
@@ -32,15 +35,6 @@ def _ours(path: pathlib.Path, size: int) -> np.ndarray:
 def _pillow_bicubic(path: pathlib.Path, size: int) -> np.ndarray:
   image = Image.open(path).convert('RGB')
   return np.array(image.resize((size, size), Image.Resampling.BICUBIC))
-
-
-def _center_crop(path: pathlib.Path, size: int) -> np.ndarray:
-  image = Image.open(path).convert('RGB')
-  scale = size / min(image.size)
-  width, height = (round(scale * side) for side in image.size)
-  image = image.resize((width, height), Image.Resampling.BILINEAR)
-  left, top = (width - size) // 2, (height - size) // 2
-  return np.array(image.crop((left, top, left + size, top + size)))
 
 
 def _torch(antialias: bool) -> Preprocess:
@@ -62,7 +56,6 @@ PREPROCESSINGS: dict[str, Preprocess] = {
   'torch bilinear, antialias=True': _torch(antialias=True),
   "torch's default, OpenCV's INTER_LINEAR": _torch(antialias=False),
   'Pillow bicubic': _pillow_bicubic,
-  'shorter side, then centre crop': _center_crop,
 }
 
 
@@ -79,16 +72,21 @@ def main() -> None:
   """Prints a line a preprocessing."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--encoder', type=pathlib.Path, required=True)
-  parser.add_argument('--images', type=pathlib.Path, required=True)
+  parser.add_argument('--images', type=pathlib.Path)
   parser.add_argument('--limit', type=int, default=256, help='images (256)')
   arguments = parser.parse_args()
   encoder = load_encoder(arguments.encoder)
-  paths = sorted(arguments.images.rglob('*.jpg'))[: arguments.limit]
-  ours = embed(encoder, paths, _ours)
-  print(f'{len(paths)} images at {encoder.image_size} pixels')
-  for name, preprocess in PREPROCESSINGS.items():
-    cosine = (ours * embed(encoder, paths, preprocess)).sum(axis=1)
-    print(f'{name:<40} {np.median(cosine):.4f}, worst {cosine.min():.4f}')
+  with tempfile.TemporaryDirectory() as folder:
+    drawn = pathlib.Path(folder) / 'landmarks'
+    images = arguments.images or drawn
+    if arguments.images is None:
+      draw_landmarks(drawn, classes=16, held_out_classes=8, image_size=96)
+    paths = sorted(images.rglob('*.jpg'))[: arguments.limit]
+    ours = embed(encoder, paths, _ours)
+    print(f'{len(paths)} images at {encoder.image_size} pixels')
+    for name, preprocess in PREPROCESSINGS.items():
+      cosine = (ours * embed(encoder, paths, preprocess)).sum(axis=1)
+      print(f'{name:<40} {np.median(cosine):.4f}, worst {cosine.min():.4f}')
 
 
 if __name__ == '__main__':

@@ -31,8 +31,9 @@ def get_config() -> ml_collections.ConfigDict:
   # components are then tied to it and searched against it. 0: all of them.
   config.model.compatible_dimension = 0
   config.model.dtype = 'auto'  # bfloat16 on GPU and TPU, float32 on CPU
-  # Where the weights start: '' for fresh ones, a safetensors file, or 'old'
-  # for the old encoder's own (of the same architecture). Fresh ones are drawn
+  # Where the weights start: '' for fresh ones, a file of PyTorch weights or
+  # hf://OWNER/REPO/FILE (a whole encoder, or its backbone alone), or 'old' for
+  # the old encoder's own (of the same architecture). Fresh ones are drawn
   # by the seed, so an old and a new encoder of the same architecture then start
   # from the same weights, as they do in the paper.
   config.model.init_weights = ''
@@ -50,6 +51,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.split.seed = 666
   config.data.image_size = 224
   config.data.augmentation = 'none'  # or crop_flip, affine
+  config.data.normalization = 'imagenet'  # or half: timm's usual for ViTs
   config.data.workers = 8  # processes that decode; 0 takes threads
   config.data.memory_mib = 2048  # sets that decode to less are kept in memory
 

@@ -7,6 +7,12 @@ import argparse
 from collections.abc import Sequence
 
 from advbct_jax.command_line import exit_with_message
+from advbct_jax.convert import (
+  faiss_export,
+  from_pytorch,
+  stores,
+  to_pytorch,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,7 +31,9 @@ def _build_parser() -> argparse.ArgumentParser:
     prog='python -m advbct_jax.convert',
     description='Weights and vectors come in and go out.',
   )
-  parser.add_subparsers(dest='command', required=True)
+  commands = parser.add_subparsers(dest='command', required=True)
+  for module in (to_pytorch, from_pytorch, stores, faiss_export):
+    module.add_commands(commands)
   return parser
 
 

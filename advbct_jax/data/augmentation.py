@@ -5,19 +5,21 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from advbct_jax.data.images import IMAGENET_MEAN, IMAGENET_STD
+from advbct_jax.data.images import NORMALIZATIONS
 
 AUGMENTATIONS = ('none', 'crop_flip', 'affine')
 
 
-def normalize(images: jax.Array) -> jax.Array:
-  """Brings [..., 3] images of 0 to 255 to ImageNet's mean 0, deviation 1."""
-  mean = jnp.asarray(IMAGENET_MEAN) * 255
-  std = jnp.asarray(IMAGENET_STD) * 255
-  return (images.astype(jnp.float32) - mean) / std
+def normalize(images: jax.Array, kind: str) -> jax.Array:
+  """Normalises [..., 3] images of 0 to 255 by one of `NORMALIZATIONS`."""
+  mean = jnp.asarray(NORMALIZATIONS[kind].mean) * 255
+  deviation = jnp.asarray(NORMALIZATIONS[kind].deviation) * 255
+  return (images.astype(jnp.float32) - mean) / deviation
 
 
-def augment(images: jax.Array, keys: jax.Array, kind: str) -> jax.Array:
+def augment(
+  images: jax.Array, keys: jax.Array, kind: str, normalization: str
+) -> jax.Array:
   """Distorts each image in its own way, then normalises.
 
   Args:
@@ -26,6 +28,7 @@ def augment(images: jax.Array, keys: jax.Array, kind: str) -> jax.Array:
     kind: `none` (the paper's), `crop_flip` (a random part of 25% to 100% of
       the area and 3:4 to 4:3 in shape, mirrored half of the time) or `affine`
       (turned by up to 10°, scaled by 0.8 to 1.2, shifted by up to 10%).
+    normalization: a key of `NORMALIZATIONS`.
 
   Returns:
     [B, H, W, 3] float32 normalised images.
@@ -34,7 +37,7 @@ def augment(images: jax.Array, keys: jax.Array, kind: str) -> jax.Array:
     draw = {'crop_flip': _draw_crop_flip, 'affine': _draw_affine}[kind]
     matrices, offsets = jax.vmap(draw)(keys)
     images = jax.vmap(warp)(images, matrices, offsets)
-  return normalize(images)
+  return normalize(images, normalization)
 
 
 def warp(image: jax.Array, matrix: jax.Array, offset: jax.Array) -> jax.Array:

@@ -15,10 +15,27 @@ import tqdm
 
 from advbct_jax.errors import InputError
 
-# The statistics of ImageNet's training images, as all published weights of
-# torchvision and timm's ResNets expect them.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+  """What is subtracted from pixels of 0 to 1, and what they are divided by.
+
+  Attributes:
+    mean: of red, green and blue.
+    deviation: of the same.
+  """
+
+  mean: tuple[float, float, float]
+  deviation: tuple[float, float, float]
+
+
+NORMALIZATIONS = {
+  # Of ImageNet's training images, as all of torchvision's weights and timm's
+  # ResNets expect it.
+  'imagenet': Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+  # As most of timm's ViTs expect it.
+  'half': Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
 
 # The last bytes of a whole file; some encoders pad behind them.
 _JPEG_END = b'\xff\xd9'

@@ -26,6 +26,11 @@ from advbct_jax.embeddings.store import (
 from advbct_jax.errors import InputError
 from advbct_jax.models.encoder import Encoder
 
+_PIXELS = {
+  'imagenet': 'ImageNet mean and deviation',
+  'half': 'mean and deviation 0.5',
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class FrozenEncoder:
@@ -36,6 +41,7 @@ class FrozenEncoder:
     module: the encoder.
     variables: its parameters and BatchNorm statistics.
     image_size: side in pixels that images are squashed to.
+    normalization: of their pixels, a key of `NORMALIZATIONS`.
     compatible_dimension: how many of the first components of its embeddings
       can be compared with the old encoder's; 0 for all.
   """
@@ -44,6 +50,7 @@ class FrozenEncoder:
   module: Encoder
   variables: Any
   image_size: int
+  normalization: str = 'imagenet'
   compatible_dimension: int = 0
 
   @functools.cached_property
@@ -62,7 +69,9 @@ class FrozenEncoder:
     variables = parallel.replicate(self.variables)
 
     def embed(variables: Any, images: jax.Array) -> Any:
-      return self.module.apply(variables, normalize(images), train=False)
+      return self.module.apply(
+        variables, normalize(images, self.normalization), train=False
+      )
 
     return functools.partial(parallel.map_apply(embed), variables)
 
@@ -75,7 +84,7 @@ class FrozenEncoder:
       dimension=self.module.dimension,
       compatible_dimension=self.compatible_dimension,
       preprocessing=(
-        f'RGB, squashed to {size} (PIL bilinear), ImageNet mean and deviation'
+        f'RGB, squashed to {size} (PIL bilinear), {_PIXELS[self.normalization]}'
       ),
       images=image_set.name,
       cropped=image_set.boxes is not None,

@@ -101,7 +101,7 @@ class EmbeddingStore:
 
   def ids(self) -> list[str]:
     """The image ids in the order of the rows."""
-    return (self.path / 'ids.txt').read_text().split('\n')[:-1]
+    return _read_lines(self.path / 'ids.txt')
 
   def labels(self) -> list[str] | None:
     """The old model's class of each image, '' for none; None without labels.
@@ -112,7 +112,7 @@ class EmbeddingStore:
     if self.card.labels_digest is None:
       return None
     path = self.path / 'labels.txt'
-    labels = path.read_text().split('\n')[:-1] if path.exists() else []
+    labels = _read_lines(path) if path.exists() else []
     if digest_ids(labels) != self.card.labels_digest:
       raise InputError(
         f'{path}: not the labels that card.json speaks of. The store was '
@@ -182,7 +182,7 @@ class EmbeddingStore:
   def chunks(self) -> Iterator[np.ndarray]:
     """Reads the embeddings in order, one [≤ chunk rows, D] array at a time."""
     for chunk in range(self.chunk_count):
-      yield self._read_chunk(chunk)
+      yield self.read_chunk(chunk)
 
   def read(self) -> np.ndarray:
     """Reads all embeddings into one [N, D] array."""
@@ -190,7 +190,7 @@ class EmbeddingStore:
       (self.card.count, self.card.dimension), self.card.dtype
     )
     for chunk in range(self.chunk_count):
-      embeddings[self.rows_of(chunk)] = self._read_chunk(chunk)
+      embeddings[self.rows_of(chunk)] = self.read_chunk(chunk)
     return embeddings
 
   def read_rows(self, rows: np.ndarray) -> np.ndarray:
@@ -206,13 +206,21 @@ class EmbeddingStore:
     chunks, within = np.divmod(rows, self.card.chunk_rows)
     for chunk in np.unique(chunks):
       wanted = chunks == chunk
-      embeddings[wanted] = self._read_chunk(int(chunk))[within[wanted]]
+      embeddings[wanted] = self.read_chunk(int(chunk))[within[wanted]]
     return embeddings
 
-  def _chunk_path(self, chunk: int) -> pathlib.Path:
-    return self.path.absolute() / 'chunks' / f'{chunk:06d}'
+  def read_chunk(self, chunk: int) -> np.ndarray:
+    """Reads one chunk that is written.
 
-  def _read_chunk(self, chunk: int) -> np.ndarray:
+    Args:
+      chunk: which one.
+
+    Returns:
+      [rows of that chunk, D].
+
+    Raises:
+      InputError: if it is missing or damaged.
+    """
     rows = self.rows_of(chunk)
     target = np.zeros(
       (rows.stop - rows.start, self.card.dimension), self.card.dtype
@@ -231,6 +239,9 @@ class EmbeddingStore:
         f'{path}: cannot read this chunk of the store ({error}). Delete it '
         'and fill the store again.'
       ) from error
+
+  def _chunk_path(self, chunk: int) -> pathlib.Path:
+    return self.path.absolute() / 'chunks' / f'{chunk:06d}'
 
 
 def create_store(
@@ -263,9 +274,9 @@ def create_store(
     return EmbeddingStore(path, dataclasses.replace(there, complete=whole))
   path.mkdir(parents=True, exist_ok=True)
   # The card comes last: a folder with a card has everything it speaks of.
-  (path / 'ids.txt').write_text('\n'.join(ids) + '\n')
+  _write_lines(path / 'ids.txt', ids)
   if labels is not None:
-    (path / 'labels.txt').write_text('\n'.join(labels) + '\n')
+    _write_lines(path / 'labels.txt', labels)
   _write_card(path, card)
   return EmbeddingStore(path, card)
 
@@ -330,6 +341,17 @@ def write_store(
   for chunk in store.missing_chunks():
     store.write_chunk(chunk, embeddings[store.rows_of(chunk)])
   return store.finish()
+
+
+def _read_lines(path: pathlib.Path) -> list[str]:
+  with path.open(encoding='utf-8', newline='\n') as file:
+    return [line[:-1] for line in file]
+
+
+def _write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:
+  # Line by line, for millions of ids are not to be there twice.
+  with path.open('w', encoding='utf-8', newline='\n') as file:
+    file.writelines(f'{line}\n' for line in lines)
 
 
 def _require_equal(path: pathlib.Path, wanted: Card, there: Card) -> None:

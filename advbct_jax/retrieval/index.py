@@ -2,9 +2,12 @@
 
 An index NAME is three files in a folder:
 
-    NAME.faiss      exact inner-product search over L2-normalised vectors
+    NAME.faiss      inner-product search over L2-normalised vectors
     NAME.ids.txt    image ids, one a line; line i is FAISS's id i
     NAME.json       the identity card of the embedding store that filled it
+
+Those that are read here, to judge encoders by, search exactly. A service may
+have others (`service_index.py`), and FAISS's ids may there be its own integers.
 
 The vectors of different encoders don't compare even where their widths are
 equal, so an index is read against the card that is wanted.
@@ -138,7 +141,7 @@ def write_index(
   Args:
     folder: where to, made if it is not there.
     name: of the three files.
-    index: N vectors.
+    index: N vectors, searched exactly or not.
     ids: [N] image ids.
     card: the card of the store that filled it.
   """
@@ -147,8 +150,11 @@ def write_index(
   # vectors under the old card.
   (folder / f'{name}.json').unlink(missing_ok=True)
   vectors = folder / f'{name}.faiss.unfinished'
-  faiss.write_index(index, str(vectors))
-  os.replace(vectors, folder / f'{name}.faiss')
+  try:
+    faiss.write_index(index, str(vectors))
+    os.replace(vectors, folder / f'{name}.faiss')
+  finally:
+    vectors.unlink(missing_ok=True)
   write_text(folder / f'{name}.ids.txt', ''.join(f'{i}\n' for i in ids))
   described = json.dumps(dataclasses.asdict(card), indent=2) + '\n'
   write_text(folder / f'{name}.json', described)
@@ -157,7 +163,7 @@ def write_index(
 def read_index(
   folder: pathlib.Path, name: str, expected: Card | None = None
 ) -> tuple[GalleryIndex, list[str], Card]:
-  """Reads an index and refuses one that does not belong here.
+  """Reads an exact index and refuses one that does not belong here.
 
   Args:
     folder: where it lies.
@@ -168,8 +174,9 @@ def read_index(
     The index of N vectors, their [N] image ids, and its card.
 
   Raises:
-    InputError: if a file is missing or damaged, or if another encoder or other
-      images filled the index; the message says what differs.
+    InputError: if a file is missing or damaged, if another encoder or other
+      images filled the index, or if it was made for a service: not exact, or
+      with ids that are no gallery positions; the message says what differs.
   """
   card = _read_card(folder / f'{name}.json')
   if expected and (differences := expected.differences(card)):
@@ -197,11 +204,27 @@ def read_index(
       f'{folder / name}.faiss: a {type(index).__name__}, wanted an IndexIDMap2 '
       'over normalised vectors. Build the index again.'
     )
+  inner = faiss.downcast_index(index.index)
+  if not isinstance(inner, faiss.IndexFlat) or (
+    inner.metric_type != faiss.METRIC_INNER_PRODUCT
+  ):
+    raise InputError(
+      f'{folder / name}.faiss: a {type(inner).__name__}, wanted an exact index '
+      'of inner products (IndexFlatIP), without which figures would speak of '
+      'the index rather than of the encoder. Build the index again.'
+    )
   if (index.ntotal, index.d) != (card.count, card.dimension):
     raise InputError(
       f'{folder / name}.faiss: {index.ntotal} vectors of width {index.d}, but '
       f'{name}.json speaks of {card.count} of width {card.dimension}. Build '
       'the index again.'
+    )
+  numbers = faiss.vector_to_array(index.id_map)
+  if not np.array_equal(numbers, np.arange(len(ids))):
+    raise InputError(
+      f'{folder / name}.faiss: its ids are not the positions 0 to '
+      f'{len(ids) - 1} in the gallery; it was made for a service, with '
+      '--integer_ids. Build the index again.'
     )
   return index, ids, card
 

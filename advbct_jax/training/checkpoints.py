@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 import orbax.checkpoint as ocp
 
 from advbct_jax.embeddings.extract import FrozenEncoder
@@ -175,5 +176,67 @@ def load_encoder(workdir: pathlib.Path) -> FrozenEncoder:
       collection: tree['encoder'] for collection, tree in restored.items()
     },
     image_size=size,
+    normalization=config.data.get('normalization', 'imagenet'),
     compatible_dimension=config.model.get('compatible_dimension', 0),
   )
+
+
+def load_trained(workdir: pathlib.Path) -> TrainState:
+  """Takes everything that was trained from the newest checkpoint of a run.
+
+  Whatever the method and the number of classes were: the checkpoint knows.
+
+  Args:
+    workdir: of a run that has a checkpoint.
+
+  Returns:
+    The state as NumPy arrays, without that of the optimiser.
+  """
+  folder = (workdir / _FOLDER).absolute()
+  step = latest_step(workdir)
+  with ocp.CheckpointManager(
+    folder,
+    options=ocp.CheckpointManagerOptions(read_only=True),
+    item_handlers={'state': ocp.PyTreeCheckpointHandler()},
+  ) as manager:
+    stored = manager.item_metadata(step)['state'].tree
+    wanted = {name: stored[name] for name in ('step', 'params', 'batch_stats')}
+    restored = manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.PyTreeRestore(
+          wanted,
+          restore_args=jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
+          ),
+          partial_restore=True,
+        )
+      ),
+    )['state']
+  return TrainState(**restored, opt_state={})
+
+
+def save_state(workdir: pathlib.Path, state: TrainState) -> None:
+  """Saves a state that no run of ours has made as the checkpoint of a workdir.
+
+  Args:
+    workdir: without checkpoints.
+    state: may hold NumPy arrays, and views of such.
+  """
+  # Nothing changes these arrays meanwhile, so they need not be copied first.
+  handlers = ocp.type_handlers.create_type_handler_registry(
+    (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False))
+  )
+  with ocp.CheckpointManager(
+    (workdir / _FOLDER).absolute(),
+    options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False),
+    item_handlers={
+      'state': ocp.PyTreeCheckpointHandler(type_handler_registry=handlers)
+    },
+  ) as manager:
+    manager.save(
+      int(state.step),
+      args=ocp.args.Composite(
+        state=ocp.args.PyTreeSave(jax.tree.map(np.asarray, state))
+      ),
+    )

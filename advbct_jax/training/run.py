@@ -14,6 +14,7 @@ import optax
 
 from advbct_jax import parallel
 from advbct_jax.data.augmentation import AUGMENTATIONS, augment
+from advbct_jax.data.images import NORMALIZATIONS
 from advbct_jax.data.pipeline import Batch, LoadBatch, training_batches
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError
@@ -83,11 +84,15 @@ class Run:
 
   def __post_init__(self) -> None:
     config = self.config
-    if config.data.augmentation not in AUGMENTATIONS:
-      raise InputError(
-        f'config.data.augmentation is {config.data.augmentation!r}; wanted: '
-        f'one of {", ".join(AUGMENTATIONS)}.'
-      )
+    for name, known in (
+      ('augmentation', AUGMENTATIONS),
+      ('normalization', tuple(NORMALIZATIONS)),
+    ):
+      if config.data[name] not in known:
+        raise InputError(
+          f'config.data.{name} is {config.data[name]!r}; wanted: one of '
+          f'{", ".join(known)}.'
+        )
     _require_positive(config)
     if config.batch_size % jax.device_count():
       raise InputError(
@@ -207,11 +212,11 @@ class Run:
         f'the encoder starts from {source}; '
         + (f'freshly drawn: {", ".join(fresh)}' if fresh else 'all of it')
       )
-    return dataclasses.replace(
-      state,
-      params={**state.params, 'encoder': variables['params']},
-      batch_stats={**state.batch_stats, 'encoder': variables['batch_stats']},
-    )
+    parts: dict[str, Any] = {
+      collection: {**getattr(state, collection), 'encoder': tree}
+      for collection, tree in variables.items()
+    }
+    return dataclasses.replace(state, **parts)
 
   def _old_variables(self, variables: Any) -> Any:
     if self.old is None or self.old.encoder is None:
@@ -260,7 +265,11 @@ class Run:
         train_step,
         model=self.model(parallel.AXIS),
         optimizer=self.optimizer,
-        prepare_images=partial(augment, kind=self.config.data.augmentation),
+        prepare_images=partial(
+          augment,
+          kind=self.config.data.augmentation,
+          normalization=self.config.data.normalization,
+        ),
         seed=self.config.seed,
         steps=self.steps,
         steps_per_epoch=self.steps_per_epoch,
@@ -300,7 +309,9 @@ def _require_positive(config: ml_collections.ConfigDict) -> None:
 
 
 def _encoder_variables(state: TrainState) -> dict[str, Any]:
+  variables = {'params': state.params, 'batch_stats': state.batch_stats}
   return {
-    'params': state.params['encoder'],
-    'batch_stats': state.batch_stats['encoder'],
+    collection: tree['encoder']
+    for collection, tree in variables.items()
+    if 'encoder' in tree  # a ViT without a head has no statistics
   }

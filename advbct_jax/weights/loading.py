@@ -1,33 +1,29 @@
-"""Weights under PyTorch's names become variables of our encoder.
+"""Weights under PyTorch's names become variables of ours."""
 
-Understood are state dicts of timm's and torchvision's ResNets (`conv1.weight`,
-`layer1.0.bn1.running_mean`, …) and of the published AdvBCT code, which puts
-`convnet.` in front of these and adds `projection_dim` and `bn`.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 import re
 from typing import Any
 
 from flax import traverse_util
+import jax.numpy as jnp
 import numpy as np
 
 from advbct_jax.errors import InputError
+from advbct_jax.weights.files import Tensors
+from advbct_jax.weights.layouts import (
+  COUNTER,
+  Layout,
+  find_layout,
+  pytorch_shape,
+  to_flax,
+  unwrap,
+)
 
-Tensors = Mapping[str, np.ndarray]
-
-_LEAVES = {
-  'kernel': 'weight',
-  'scale': 'weight',
-  'bias': 'bias',
-  'mean': 'running_mean',
-  'var': 'running_var',
-}
-_PUBLISHED_BACKBONE = 'convnet.'
-# What weights may bring that an encoder has no place for: classifiers of their
-# own classes, the published discriminator and boundaries, batch counters.
-_NOT_THE_ENCODER = re.compile(
-  r'^(fc|head|projection_cls|discriminator|eboundary)\.|num_batches_tracked$'
+# What weights may bring that there is no place for: classifiers of their own
+# classes, the published discriminator and boundaries, batch counters.
+_OPTIONAL = re.compile(
+  r'^(fc|head|projection_cls|fc_classif(y|ier)|discriminator|eboundary)\.'
+  rf'|(^|\.){COUNTER}$'
 )
 
 
@@ -40,7 +36,7 @@ def load_encoder_variables(
   have no embedding layer, as ImageNet's have none; nothing in between.
 
   Args:
-    tensors: arrays by PyTorch name.
+    tensors: arrays by PyTorch name, in any of the `LAYOUTS`.
     variables: `params` and `batch_stats` of an `Encoder`, freshly drawn.
     source: what the weights are called in errors.
 
@@ -49,85 +45,153 @@ def load_encoder_variables(
     weights had nothing for, which stay freshly drawn.
 
   Raises:
-    InputError: if a weight is missing, left over or of another shape.
+    InputError: if a weight is missing, left over, of another shape or not
+      finite.
   """
   flat = traverse_util.flatten_dict(variables, sep='/')
-  prefix = _PUBLISHED_BACKBONE if _has_prefix(tensors) else ''
-  names = {ours: _pytorch_name(ours, prefix) for ours in flat}
-  backbone_only = 'projection_dim.weight' not in tensors
+  tensors, _ = unwrap(tensors)
+  layout = find_layout(tensors)
+  projection = layout.parts.get('encoder/projection')
+  backbone_only = f'{projection}.weight' not in tensors
   fresh = [
     ours for ours in flat if backbone_only and '/backbone/' not in f'/{ours}'
   ]
-  wanted = {ours: names[ours] for ours in flat if ours not in fresh}
-  missing = sorted(set(wanted.values()) - set(tensors))
-  left_over = sorted(
-    name
-    for name in set(tensors) - set(wanted.values())
-    if not _NOT_THE_ENCODER.search(name)
+  loaded = match_tensors(
+    tensors,
+    {
+      _in_state(ours): value.shape
+      for ours, value in flat.items()
+      if ours not in fresh
+    },
+    layout,
+    f'{source}: these weights are not those of the configured encoder.',
+    'Set config.model.architecture, width, stem, pooling, head and dimension '
+    "to those of the weights, and config.data.image_size for a ViT's.",
   )
-  misshapen = sorted(
-    f'{theirs} is {tensors[theirs].shape}, '
-    f'wanted {_pytorch_shape(flat[ours].shape)}'
-    for ours, theirs in wanted.items()
-    if theirs in tensors
-    and tensors[theirs].shape != _pytorch_shape(flat[ours].shape)
-  )
-  if missing or left_over or misshapen:
-    raise InputError(
-      f'{source}: these weights are not those of the configured encoder.'
-      + _listed('missing', missing)
-      + _listed('left over', left_over)
-      + _listed('of another shape', misshapen)
-      + '\nSet config.model.architecture, width, stem and dimension to those '
-      'of the weights.'
-    )
-  for ours, theirs in wanted.items():
-    flat[ours] = _to_flax(tensors[theirs]).astype(flat[ours].dtype)
-  return traverse_util.unflatten_dict(flat, sep='/'), fresh
+  for ours in flat.keys() - set(fresh):
+    flat[ours] = loaded[_in_state(ours)].astype(flat[ours].dtype)
+  return {**variables, **traverse_util.unflatten_dict(flat, sep='/')}, fresh
 
 
-def _has_prefix(tensors: Tensors) -> bool:
-  return any(name.startswith(_PUBLISHED_BACKBONE) for name in tensors)
+def match_tensors(
+  tensors: Tensors,
+  shapes: Mapping[str, tuple[int, ...]],
+  layout: Layout,
+  complaint: str,
+  advice: str,
+) -> dict[str, np.ndarray]:
+  """Finds the tensor of each of our variables.
 
+  Args:
+    tensors: arrays by PyTorch name, without wrappers.
+    shapes: of our variables, by their path in a training state.
+    layout: whose names the tensors have.
+    complaint: how an error begins; it names the weights.
+    advice: how an error ends.
 
-def _pytorch_name(ours: str, backbone_prefix: str) -> str:
-  """The published name of one of our variables.
+  Returns:
+    Views of the tensors in Flax's axes by our names; in float32, whatever they
+    were in.
 
-  >>> _pytorch_name('params/backbone/layer1_0/downsample_bn/scale', 'convnet.')
-  'convnet.layer1.0.downsample.1.weight'
-  >>> _pytorch_name('params/projection/kernel', '')
-  'projection_dim.weight'
+  Raises:
+    InputError: if a tensor is missing, left over, of another shape, not a
+      floating-point number or not finite; it lists all of them.
   """
-  *path, leaf = ours.split('/')[1:]
-  if path[0] == 'backbone':
-    name = '.'.join(path[1:])
-    name = re.sub(r'(layer\d)_', r'\1.', name)
-    name = name.replace('downsample_conv', 'downsample.0')
-    name = name.replace('downsample_bn', 'downsample.1')
-    name = backbone_prefix + name
-  else:
-    name = {'projection': 'projection_dim', 'bn': 'bn'}[path[0]]
-  return f'{name}.{_LEAVES[leaf]}'
+  names = {ours: layout.pytorch_name(ours) or ours for ours in shapes}
+  present = {ours: name for ours, name in names.items() if name in tensors}
+  listed = (
+    _listed('missing', set(names.values()) - set(tensors))
+    + _listed(
+      'left over',
+      [
+        name
+        for name in tensors.keys() - set(names.values())
+        if not _OPTIONAL.search(name)
+      ],
+    )
+    + _listed(
+      'of another shape',
+      [
+        f'{name} is {tensors[name].shape}, wanted {pytorch_shape(shapes[ours])}'
+        for ours, name in present.items()
+        if tensors[name].shape != pytorch_shape(shapes[ours])
+      ],
+    )
+    + _listed(
+      'no floating-point numbers',
+      [
+        f'{name} is {tensors[name].dtype}'
+        for name in present.values()
+        if not jnp.issubdtype(tensors[name].dtype, jnp.floating)
+      ],
+    )
+  )
+  if listed:
+    raise InputError(f'{complaint}{listed}\n{advice}')
+  if damaged := [
+    name for name in present.values() if not np.isfinite(tensors[name]).all()
+  ]:
+    raise InputError(
+      f'{complaint}{_listed("NaN or infinite in places", damaged)}\nTheir '
+      'training has diverged or the file is damaged; take another one.'
+    )
+  return {
+    ours: to_flax(tensors[name]).astype(np.float32, copy=False)
+    for ours, name in present.items()
+  }
 
 
-def _to_flax(tensor: np.ndarray) -> np.ndarray:
-  """[O, I, H, W] to [H, W, I, O], and [O, I] to [I, O]."""
-  if tensor.ndim == 4:
-    return tensor.transpose(2, 3, 1, 0)
-  return tensor.T
+def describe_match(
+  tensors: Tensors, matched: Iterable[str], layout: Layout
+) -> str:
+  """Tables which tensors went where, a line a stage or layer.
+
+  Args:
+    tensors: arrays by PyTorch name, without wrappers.
+    matched: the paths of our variables that have got one.
+    layout: whose names the tensors have.
+
+  Returns:
+    A text of several lines.
+  """
+  groups: dict[tuple[str, str], list[np.ndarray]] = {}
+  for ours in matched:
+    name = str(layout.pytorch_name(ours))
+    groups.setdefault(_group(ours, name, layout), []).append(tensors[name])
+  rows = [('in the file', 'here', 'tensors', 'values', 'shape')]
+  for (theirs, ours), arrays in groups.items():
+    kernels = [array for array in arrays if array.ndim > 1]
+    shape = '×'.join(map(str, kernels[0].shape)) if len(kernels) == 1 else ''
+    values = sum(array.size for array in arrays)
+    rows.append((theirs, ours, f'{len(arrays)}', f'{values:,}', shape))
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return '\n'.join(
+    f'{theirs:<{widths[0]}}  {ours:<{widths[1]}}  {count:>{widths[2]}}  '
+    f'{values:>{widths[3]}}  {shape}'.rstrip()
+    for theirs, ours, count, values, shape in rows
+  )
 
 
-def _pytorch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-  """[H, W, I, O] to [O, I, H, W], and [I, O] to [O, I]."""
-  if len(shape) == 4:
-    height, width, inputs, outputs = shape
-    return outputs, inputs, height, width
-  return shape[::-1]
+def _group(ours: str, name: str, layout: Layout) -> tuple[str, str]:
+  """The stage or layer that a tensor belongs to, there and here."""
+  _, *path = ours.split('/')
+  if path[:2] == ['encoder', 'backbone']:
+    theirs = name.removeprefix(layout.backbone).partition('.')[0]
+    return layout.backbone + theirs, '/'.join(
+      [*path[:2], re.sub(r'_\d+$', '_*', path[2])]
+    )
+  return name.partition('.')[0], '/'.join(path[:2])
 
 
-def _listed(title: str, names: list[str]) -> str:
+def _in_state(ours: str) -> str:
+  """The path in a training state of one of an encoder's variables."""
+  collection, path = ours.split('/', 1)
+  return f'{collection}/encoder/{path}'
+
+
+def _listed(title: str, names: Collection[str]) -> str:
   if not names:
     return ''
-  shown = '\n    '.join(names[:10])
+  shown = '\n    '.join(sorted(names)[:10])
   more = f'\n    … ({len(names)} in all)' if len(names) > 10 else ''
   return f'\n  {title}:\n    {shown}{more}'

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (4, 9, 9, 3), np.uint8)
 KEYS = jax.random.split(jax.random.key(0), 4)
 IDENTITY = jnp.eye(2)
-distort = jax.jit(augment, static_argnums=2)
+distort = jax.jit(partial(augment, normalization='imagenet'), static_argnums=2)
 # A ramp to the right: where a pixel came from can be read from its value.
 COLUMNS = np.tile(np.arange(9, dtype=np.uint8)[None, :, None] * 20, (9, 1, 3))
 
@@ -23,7 +25,9 @@ def _columns_of(augmented):
 def test_normalising_brings_imagenets_mean_to_0_and_its_deviation_to_1():
   mean = np.array([123.675, 116.28, 103.53])
   std = np.array([58.395, 57.12, 57.375])
-  found = normalize(jnp.asarray(np.stack([mean, mean + std, mean - 2 * std])))
+  found = normalize(
+    jnp.asarray(np.stack([mean, mean + std, mean - 2 * std])), 'imagenet'
+  )
   np.testing.assert_allclose(
     found, [[0, 0, 0], [1, 1, 1], [-2, -2, -2]], atol=1e-5
   )
@@ -31,7 +35,8 @@ def test_normalising_brings_imagenets_mean_to_0_and_its_deviation_to_1():
 
 def test_no_augmentation_is_normalising_and_nothing_else():
   np.testing.assert_array_equal(
-    augment(IMAGES, KEYS, 'none'), normalize(jnp.asarray(IMAGES))
+    augment(IMAGES, KEYS, 'none', 'half'),
+    normalize(jnp.asarray(IMAGES), 'half'),
   )
 
 

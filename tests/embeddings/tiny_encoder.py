@@ -64,5 +64,7 @@ def tiny_encoder(seed=0):
 def embed_directly(encoder, count):
   """What the encoder says about `image_set(count)`, all in one batch."""
   return encoder.module.apply(
-    encoder.variables, normalize(jnp.asarray(pixels(count))), train=False
+    encoder.variables,
+    normalize(jnp.asarray(pixels(count)), 'imagenet'),
+    train=False,
   )

@@ -175,6 +175,31 @@ def test_an_index_of_another_kind_is_refused(tmp_path):
     indexing.read_index(tmp_path, 'old')
 
 
+@pytest.mark.parametrize(
+  ('inner', 'kind'),
+  [
+    (faiss.IndexHNSWFlat(2, 4, faiss.METRIC_INNER_PRODUCT), 'IndexHNSWFlat'),
+    (faiss.IndexFlatL2(2), 'IndexFlatL2'),
+  ],
+)
+def test_an_index_that_is_not_exact_by_cosine_is_refused(tmp_path, inner, kind):
+  _written(tmp_path)
+  index = faiss.IndexIDMap2(inner)
+  index.add_with_ids(_GALLERY, np.arange(4))
+  faiss.write_index(index, str(tmp_path / 'old.faiss'))
+  with pytest.raises(InputError, match=f'a {kind}, wanted an exact index'):
+    indexing.read_index(tmp_path, 'old')
+
+
+def test_an_index_whose_ids_are_no_positions_is_refused(tmp_path):
+  _written(tmp_path)
+  index = faiss.IndexIDMap2(faiss.IndexFlatIP(2))
+  index.add_with_ids(_GALLERY, np.array([7, 8, 9, 10]))
+  faiss.write_index(index, str(tmp_path / 'old.faiss'))
+  with pytest.raises(InputError, match=r'not the positions 0 to 3 .*_ids'):
+    indexing.read_index(tmp_path, 'old')
+
+
 def test_an_index_of_another_size_than_its_card_says_is_refused(tmp_path):
   _written(tmp_path)
   faiss.write_index(_built(_GALLERY[:3]), str(tmp_path / 'old.faiss'))

@@ -142,8 +142,8 @@ def test_weights_that_are_missing_left_over_and_misshapen_are_each_named(fresh):
     '    layer1.1.conv1.weight\n'
     '  of another shape:\n'
     '    conv1.weight is (4, 3, 7, 7), wanted (4, 3, 3, 3)\n'
-    'Set config.model.architecture, width, stem and dimension to those of the '
-    'weights.'
+    'Set config.model.architecture, width, stem, pooling, head and dimension '
+    "to those of the weights, and config.data.image_size for a ViT's."
   )
 
 
@@ -159,15 +159,6 @@ def test_of_many_names_ten_are_listed_and_all_are_counted(fresh):
   names = [line for line in message.splitlines() if line.startswith('    ')]
   assert len(names) == 11
   assert names[-1] == '    … (24 in all)'
-
-
-def test_a_safetensors_file_is_read(tmp_path):
-  path = tmp_path / 'weights.safetensors'
-  tensors = _tensors(BACKBONE)
-  safetensors.numpy.save_file(tensors, path)
-  found = read_tensors(path)
-  assert found.keys() == tensors.keys()
-  np.testing.assert_array_equal(found['bn1.bias'], tensors['bn1.bias'])
 
 
 def test_bfloat16_weights_are_read_as_the_numbers_that_they_are(
@@ -186,25 +177,43 @@ def test_bfloat16_weights_are_read_as_the_numbers_that_they_are(
   )
 
 
-@pytest.mark.parametrize(
-  'content', [b'', b'\x80\x04}q\x00.', b'PK\x03\x04' * 9]
-)
-def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
-  path = tmp_path / 'weights.pth'
-  path.write_bytes(content)
-  with pytest.raises(InputError, match='not a whole safetensors file') as error:
-    read_tensors(path)
-  assert str(path) in str(error.value)
+def test_opencompatible_weights_fill_an_encoder_with_a_linear_head(fresh):
+  tensors = _tensors(
+    {f'module.backbone.{name}': shape for name, shape in BACKBONE.items()}
+    | {
+      'module.fc_emb.weight': (8, 16),
+      'module.fc_emb.bias': (8,),
+      'module.fc_classify.weight': (5, 8),
+    }
+  )
+  params = dict(fresh['params'])
+  del params['bn']
+  params['projection'] = {**params['projection'], 'bias': np.zeros(8)}
+  stats = {'backbone': fresh['batch_stats']['backbone']}
+  variables, left_fresh = load_encoder_variables(
+    tensors, {'params': params, 'batch_stats': stats}, 'some'
+  )
+  assert not left_fresh
+  np.testing.assert_array_equal(
+    variables['params']['projection']['bias'], tensors['module.fc_emb.bias']
+  )
+  np.testing.assert_array_equal(
+    variables['params']['backbone']['conv1']['kernel'][0, 1, 2],
+    tensors['module.backbone.conv1.weight'][:, 2, 0, 1],
+  )
 
 
-def test_a_truncated_file_is_refused(tmp_path):
-  path = tmp_path / 'weights.safetensors'
-  safetensors.numpy.save_file(_tensors(BACKBONE), path)
-  path.write_bytes(path.read_bytes()[:-1])
-  with pytest.raises(InputError, match='not a whole safetensors file'):
-    read_tensors(path)
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(fresh, value):
+  tensors = _tensors(BACKBONE)
+  tensors['layer1.0.bn2.running_var'][1] = value
+  message = _refusal(tensors, fresh)
+  assert 'NaN or infinite in places:\n    layer1.0.bn2.running_var\n' in message
+  assert 'conv1' not in message
 
 
-def test_a_missing_file_is_named(tmp_path):
-  with pytest.raises(InputError, match=r'nowhere\.pth: no such weights file'):
-    read_tensors(tmp_path / 'nowhere.pth')
+def test_weights_in_whole_numbers_are_refused(fresh):
+  tensors = _tensors(BACKBONE)
+  tensors['conv1.weight'] = tensors['conv1.weight'].astype(np.int8)
+  message = _refusal(tensors, fresh)
+  assert 'no floating-point numbers:\n    conv1.weight is int8\n' in message

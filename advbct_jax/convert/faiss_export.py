@@ -1,0 +1,202 @@
+"""An embedding store becomes a FAISS index that a service reads.
+
+The index is three files, `NAME.faiss`, `NAME.ids.txt` and the card `NAME.json`,
+and `NAME.report.json` says what it costs in recall and gains in speed and size.
+"""
+
+import argparse
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import json
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+
+from advbct_jax.atomic_files import write_text
+from advbct_jax.embeddings.store import EmbeddingStore, open_store
+from advbct_jax.errors import InputError
+from advbct_jax.retrieval import index_quality, service_index
+from advbct_jax.retrieval.index import write_index
+from advbct_jax.retrieval.index_quality import Rate
+from advbct_jax.retrieval.service_index import Recipe
+
+_SUFFIX = '.faiss'
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+  """Adds `to-faiss` to the commands of a parser."""
+  parser = commands.add_parser(
+    'to-faiss',
+    help='build a FAISS index for a service from an embedding store',
+    description='Builds a FAISS index for cosine similarity from an embedding '
+    'store, and says what it finds and how fast. faiss.read_index reads it; '
+    'normalise queries to length 1.',
+  )
+  parser.add_argument('store', type=pathlib.Path, help='an embedding store')
+  parser.add_argument(
+    'out', type=pathlib.Path, help='NAME.faiss; replaced where it is there'
+  )
+  parser.add_argument(
+    '--kind', choices=service_index.OPTIONS, required=True, help='of the index'
+  )
+  for name, meaning in (
+    ('lists', 'ivf: inverted lists (4·√N, of 39 vectors or more)'),
+    ('probes', 'ivf: lists that a query looks into (a sixteenth of them)'),
+    ('bytes', 'ivf_pq: of a vector, a divisor of its width D (about D/8)'),
+    ('neighbors', 'hnsw: of a vector in the graph (32)'),
+  ):
+    parser.add_argument(f'--{name}', type=int, help=meaning)
+  parser.add_argument(
+    '--integer_ids',
+    action='store_true',
+    help="FAISS's ids are the store's, which are integers, instead of lines "
+    'of NAME.ids.txt',
+  )
+  parser.add_argument(
+    '--queries',
+    type=pathlib.Path,
+    help='a store of queries for the report (vectors of the gallery)',
+  )
+  parser.add_argument(
+    '--noreport', action='store_true', help='build the index and leave it there'
+  )
+  parser.add_argument(
+    '--seed',
+    type=int,
+    default=0,
+    help='chooses the training sample and the queries (%(default)s)',
+  )
+  parser.set_defaults(run=_run)
+
+
+def export_index(
+  store: EmbeddingStore,
+  out: pathlib.Path,
+  recipe: Recipe,
+  queries: EmbeddingStore | None = None,
+  integer_ids: bool = False,
+  report: bool = True,
+  seed: int = 0,
+) -> dict[str, Any]:
+  """Builds an index, writes it, and measures it.
+
+  Args:
+    store: N embeddings.
+    out: `NAME.faiss`; what is there is replaced when the new one is built.
+    recipe: what to build.
+    queries: what to measure it with; None for vectors of the gallery.
+    integer_ids: whether FAISS's ids are the store's own.
+    report: whether to measure it and write `NAME.report.json`.
+    seed: chooses the training sample and the queries.
+
+  Returns:
+    What is in `NAME.report.json`; without `report` what was built alone.
+
+  Raises:
+    InputError: if the name, the recipe, the ids or the queries don't do, or if
+      the files cannot be written.
+  """
+  if out.suffix != _SUFFIX:
+    raise InputError(
+      f'{out}: found the suffix {out.suffix!r}, wanted {_SUFFIX!r}. Call it '
+      f'{out.with_suffix(_SUFFIX)}.'
+    )
+  card = store.card
+  recipe = service_index.complete_recipe(recipe, card.count, card.dimension)
+  if queries:
+    index_quality.require_comparable_queries(queries, store)
+  names = store.ids()
+  ids = np.arange(card.count)
+  if integer_ids:
+    ids = service_index.integer_ids(names)
+  with _writing(out):  # Before the hours that building may take.
+    out.parent.mkdir(parents=True, exist_ok=True)
+  start = time.perf_counter()
+  index = service_index.build_service_index(store, recipe, ids, seed)
+  seconds = time.perf_counter() - start
+  report_path = out.with_suffix('.report.json')
+  with _writing(out):
+    report_path.unlink(missing_ok=True)
+    write_index(out.parent, out.stem, index, names, card)
+  facts: dict[str, Any] = {
+    'kind': recipe.kind,
+    **recipe.options(),
+    'vectors': card.count,
+    'dimension': card.dimension,
+    'build_seconds': seconds,
+    'bytes_a_vector': {
+      'index': out.stat().st_size / card.count,
+      'exact': 4 * card.dimension,
+    },
+  }
+  if report:
+    measured = index_quality.measure_index(index, store, queries, seed)
+    facts |= {'asked_with': str(queries.path if queries else store.path)}
+    facts |= dataclasses.asdict(measured)
+    write_text(report_path, json.dumps(facts, indent=2) + '\n')
+  return facts
+
+
+def _run(flags: argparse.Namespace) -> None:
+  facts = export_index(
+    open_store(flags.store),
+    flags.out,
+    Recipe(flags.kind, flags.lists, flags.probes, flags.bytes, flags.neighbors),
+    open_store(flags.queries) if flags.queries else None,
+    flags.integer_ids,
+    not flags.noreport,
+    flags.seed,
+  )
+  print(f'{flags.out}: {describe(facts)}')
+
+
+def describe(facts: dict[str, Any]) -> str:
+  """What `export_index` returns, as a small table."""
+  options = ', '.join(
+    f'{facts[name]} {name}' for name in service_index.OPTIONS[facts['kind']]
+  )
+  kind = f'{facts["kind"]} ({options})' if options else facts['kind']
+  lines = [
+    f'{kind}, {facts["vectors"]} × {facts["dimension"]}, built in '
+    f'{facts["build_seconds"]:.1f} s',
+    _row('', 'index', 'exact search'),
+  ]
+  for depth, recall in facts.get('recall', {}).items():
+    lines.append(_row(f'recall@{depth}', f'{recall:.4f}', '1.0000'))
+  size = facts['bytes_a_vector']
+  lines.append(
+    _row('bytes a vector', f'{size["index"]:.1f}', f'{size["exact"]:.1f}')
+  )
+  for speed in facts.get('speeds', ()):
+    rates = Rate(**speed['index']), Rate(**speed['exact'])
+    name = f'queries/s, {speed["queries"]} at once'
+    lines.append(_row(name, *map(_spread, rates)))
+  if 'threads' in facts:
+    lines.append(
+      f'{facts["queries"]} queries of {facts["asked_with"]}, '
+      f'{facts["speeds"][0]["matches"]} matches each, {facts["threads"]} '
+      'threads; median and quartiles of rounds in turns'
+    )
+  return '\n'.join(lines)
+
+
+@contextlib.contextmanager
+def _writing(out: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
+  except (OSError, RuntimeError) as error:
+    raise InputError(
+      f'{out}: cannot write the index ({error}). Make room, or name another '
+      'place.'
+    ) from error
+
+
+def _row(name: str, index: str, exact: str) -> str:
+  return f'{name:<25} {index:>26} {exact:>26}'.rstrip()
+
+
+def _spread(rate: Rate) -> str:
+  return f'{rate.median:.1f} ({rate.low:.1f} to {rate.high:.1f})'

@@ -1,0 +1,230 @@
+"""A trained encoder goes to PyTorch.
+
+python -m advbct_jax.convert to-pytorch WORKDIR OUT.safetensors
+"""
+
+import argparse
+from collections.abc import Mapping
+import dataclasses
+import pathlib
+
+from flax import traverse_util
+import ml_collections
+import numpy as np
+
+from advbct_jax.convert.batch_counters import expected_counters
+from advbct_jax.data.images import NORMALIZATIONS
+from advbct_jax.embeddings.extract import FrozenEncoder
+from advbct_jax.errors import InputError
+from advbct_jax.models.encoder import Encoder, make_encoder
+from advbct_jax.training.checkpoints import (
+  encoder_options,
+  load_trained,
+  read_config,
+)
+from advbct_jax.training.state import TrainState
+from advbct_jax.training.workdir import require_finished
+from advbct_jax.weights.cards import WeightsCard, read_card, summarize_model
+from advbct_jax.weights.files import (
+  import_torch,
+  write_weights,
+)
+from advbct_jax.weights.hub import SAFETENSORS, card_path, find_suffix
+from advbct_jax.weights.layouts import (
+  LAYOUTS,
+  TIMM,
+  Layout,
+  to_pytorch,
+)
+
+# Whose own modules hold an encoder with a given head.
+_LAYOUT_OF_HEAD = {
+  'batch_norm': 'published',
+  'linear': 'opencompatible',
+  'none': 'timm',
+}
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+  """Adds `to-pytorch` to a command line.
+
+  Args:
+    commands: what `ArgumentParser.add_subparsers` gives.
+  """
+  parser = commands.add_parser(
+    'to-pytorch',
+    help='write a trained encoder as safetensors or .pth, with a card',
+  )
+  parser.add_argument('workdir', type=pathlib.Path, help='a finished run')
+  parser.add_argument(
+    'out', type=pathlib.Path, help='FILE.safetensors, or FILE.pth (with torch)'
+  )
+  parser.add_argument(
+    '--layout',
+    choices=LAYOUTS,
+    help='whose names the weights get; timm is for the backbone alone '
+    '(default: those that they came with, else published, opencompatible or '
+    'timm for the heads batch_norm, linear or none)',
+  )
+  parser.set_defaults(
+    run=lambda flags: print(
+      export_weights(flags.workdir, flags.out, flags.layout)
+    )
+  )
+
+
+def export_weights(
+  workdir: pathlib.Path, out: pathlib.Path, layout_name: str | None = None
+) -> str:
+  """Writes a trained encoder as a file of weights, and its card beside it.
+
+  Args:
+    workdir: of a finished run.
+    out: the file; what is there is replaced.
+    layout_name: a key of `LAYOUTS`; None takes the one that the weights came
+      with, or the one whose modules have the encoder's head.
+
+  Returns:
+    What was written, as text.
+
+  Raises:
+    InputError: if the run is not finished, the layout has no place for the
+      encoder, or the file cannot be written.
+  """
+  _require_writable(out)
+  config = read_config(workdir)
+  require_finished(workdir)
+  layout = _choose_layout(config, layout_name)
+  state = load_trained(workdir)
+  flat, step = _flatten(state), int(state.step)
+  trained = list(flat)
+  del state  # so that taking out of `flat` frees memory
+  encoder = make_encoder(**encoder_options(config.model))
+  if layout.name == TIMM.name:
+    encoder, flat = _take_backbone(encoder, flat)
+  names = {ours: layout.pytorch_name(ours) for ours in flat}
+  card = _describe(config, encoder, flat, layout)
+  counters = {
+    layout.counter_name(module): count
+    for module, count in expected_counters(config, flat, step).items()
+    if count is not None
+  }
+  tensors = {
+    name: np.ascontiguousarray(to_pytorch(flat.pop(ours)))
+    for ours, name in names.items()
+    if name
+  }
+  tensors |= {
+    name: np.asarray(count, np.int64)
+    for name, count in counters.items()
+    if name
+  }
+  card = write_weights(out, tensors, card)
+  lines = [
+    f'{out}: {len(tensors)} tensors under the names of {layout.name}',
+    f'{card_path(out)}: its card; {summarize_model(dataclasses.asdict(card))}',
+  ]
+  left_out = {
+    '/'.join(ours.split('/')[1:3]): None  # as a set that keeps its order
+    for ours in trained
+    if not names.get(ours)
+  }
+  if left_out:
+    lines.append(f'left out, without a name there: {", ".join(left_out)}')
+  return '\n'.join(lines)
+
+
+def _require_writable(out: pathlib.Path) -> None:
+  """Refuses a place for an export before anything is read."""
+  suffix = find_suffix(out)
+  if not out.parent.is_dir():
+    raise InputError(
+      f'{out}: no folder {out.parent}. Make it first, or choose another place.'
+    )
+  if out.is_dir():
+    raise InputError(f'{out}: a folder; wanted: the name of a file.')
+  if suffix not in SAFETENSORS:
+    import_torch(out)
+  beside = card_path(out)
+  if not beside.exists():
+    return
+  card = read_card(out)
+  if card is None or card.file != out.name:
+    owner = card.file if card else 'something else'
+    raise InputError(
+      f'{beside}: the card of {out.name} belongs there, but there is that of '
+      f'{owner}. Choose another name, or move it away.'
+    )
+
+
+def _choose_layout(
+  config: ml_collections.ConfigDict, name: str | None
+) -> Layout:
+  """The layout of a name, or the one that the weights of a workdir came in."""
+  if 'pytorch' in config:
+    origin = Layout(**config.pytorch.layout.to_dict())
+    if name in (None, origin.name):
+      return origin
+  head = config.model.get('head', 'batch_norm')
+  own = _LAYOUT_OF_HEAD[head]
+  if name not in (None, own, TIMM.name):
+    raise InputError(
+      f'--layout={name}: its code has no place for the head {head}; wanted: '
+      f'{own}, or timm for the backbone alone.'
+    )
+  return LAYOUTS[name or own]
+
+
+def _flatten(state: TrainState) -> dict[str, np.ndarray]:
+  """The variables of a state by their path in it."""
+  return traverse_util.flatten_dict(
+    {'params': state.params, 'batch_stats': state.batch_stats}, sep='/'
+  )
+
+
+def _take_backbone(
+  encoder: Encoder, flat: Mapping[str, np.ndarray]
+) -> tuple[Encoder, dict[str, np.ndarray]]:
+  """The same encoder without its head, and the variables that it still has."""
+  projection = flat.get('params/encoder/projection/kernel')
+  features = encoder.dimension if projection is None else len(projection)
+  return encoder.clone(head='none', dimension=features), {
+    ours: array for ours, array in flat.items() if '/encoder/backbone/' in ours
+  }
+
+
+def _describe(
+  config: ml_collections.ConfigDict,
+  encoder: Encoder,
+  flat: Mapping[str, np.ndarray],
+  layout: Layout,
+) -> WeightsCard:
+  """The card of an encoder, but for the file that it goes into."""
+  model = config.model
+  tree = traverse_util.unflatten_dict(flat, sep='/')
+  variables = {
+    collection: parts['encoder']
+    for collection, parts in tree.items()
+    if 'encoder' in parts
+  }
+  size = config.data.image_size
+  normalization = NORMALIZATIONS[config.data.get('normalization', 'imagenet')]
+  whole = encoder.head == model.get('head', 'batch_norm')
+  return WeightsCard(
+    file='',
+    architecture=model.architecture,
+    width=model.width,
+    stem=model.stem,
+    pooling=encoder.backbone.pooling,
+    head=encoder.head,
+    dimension=encoder.dimension,
+    compatible_dimension=model.get('compatible_dimension', 0) if whole else 0,
+    layout=layout.name,
+    image_size=size,
+    weights=FrozenEncoder(model.architecture, encoder, variables, size).digest,
+    sha256='',
+    mean=normalization.mean,
+    standard_deviation=normalization.deviation,
+    training=config.get('method')
+    or f'converted from {config.get("converted_from")}',
+  )

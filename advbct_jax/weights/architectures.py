@@ -1,0 +1,217 @@
+"""Which encoder some weights are of, found out from their names and shapes."""
+
+from collections.abc import Callable, Mapping
+import itertools
+import math
+import re
+from typing import Any
+
+from flax import traverse_util
+import jax
+import numpy as np
+
+from advbct_jax.errors import InputError
+from advbct_jax.models import resnet, vit
+from advbct_jax.models.discriminator import Discriminator
+from advbct_jax.weights.layouts import OPENCOMPATIBLE, Layout
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_BLOCK = re.compile(r'^layer(\d+)\.(\d+)\.conv1\.weight$')
+_STEMS = {7: 'imagenet', 3: 'small'}
+
+
+def infer_model(shapes: Shapes, layout: Layout, source: str) -> dict[str, Any]:
+  """Finds the fields of `config.model`.
+
+  Args:
+    shapes: of the tensors, by name, without wrappers.
+    layout: whose names they are.
+    source: what the weights are called in errors.
+
+  Returns:
+    `architecture`, `width`, `stem`, `pooling`, `head` and `dimension`.
+
+  Raises:
+    InputError: if the weights are of no architecture that is known here.
+  """
+  backbone = {
+    name.removeprefix(layout.backbone): shape
+    for name, shape in shapes.items()
+    if name.startswith(layout.backbone)
+  }
+  if 'pos_embed' in backbone and 'patch_embed.proj.weight' in backbone:
+    fields, features = _infer_vit(backbone, source)
+  elif 'conv1.weight' in backbone and _stage_sizes(backbone):
+    fields, features = _infer_resnet(backbone, source)
+    if layout.name == OPENCOMPATIBLE.name:
+      fields['pooling'] = 'gem'
+  else:
+    raise InputError(
+      f'{source}: the weights are of no architecture that is known here; their '
+      f'first names are {", ".join(itertools.islice(shapes, 5))}. Wanted: '
+      f'{_known()}, as timm or torchvision names their layers.'
+    )
+  return fields | _infer_head(shapes, layout, features)
+
+
+def find_image_size(shapes: Shapes, layout: Layout) -> int | None:
+  """The side in pixels that weights are bound to, None where it is free.
+
+  Args:
+    shapes: of the tensors, by name, without wrappers.
+    layout: whose names they are.
+  """
+  shape = shapes.get(f'{layout.backbone}pos_embed')
+  return vit.PATCH * math.isqrt(shape[1] - 1) if shape else None
+
+
+def infer_beside_encoder(
+  shapes: Shapes, layout: Layout, dimension: int
+) -> dict[str, tuple[int, ...]]:
+  """Finds what was trained beside the encoder: classifier and method.
+
+  Args:
+    shapes: of the tensors, by name, without wrappers.
+    layout: whose names they are.
+    dimension: the width D of an embedding.
+
+  Returns:
+    Shapes of our variables, by their path in a training state.
+  """
+  found: dict[str, tuple[int, ...]] = {}
+  classifier = f'{layout.parts.get("classifier")}.weight'
+  if classifier in shapes:
+    classes = shapes[classifier][0]
+    found['params/classifier/kernel'] = (dimension, classes)
+  boundary = layout.parts.get('method/boundary', '')
+  if boundary in shapes:
+    found['params/method/boundary'] = shapes[boundary][:1]
+  first = f'{layout.parts.get("method/discriminator/fc1")}.weight'
+  norm = f'{layout.parts.get("method/discriminator/bn1")}.weight'
+  if first in shapes:
+    # It sees the compatible part of an embedding, which may be all of it.
+    embeddings = np.zeros((1, min(dimension, shapes[first][-1])), np.float32)
+    discriminator = Discriminator('per_domain' if norm in shapes else 'none')
+    variables = jax.eval_shape(
+      discriminator.init, jax.random.key(0), embeddings, embeddings
+    )
+    found |= {
+      f'{collection}/method/discriminator/{path}': leaf.shape
+      for collection, tree in variables.items()
+      for path, leaf in traverse_util.flatten_dict(tree, sep='/').items()
+    }
+  return found
+
+
+def _infer_head(
+  shapes: Shapes, layout: Layout, features: int
+) -> dict[str, Any]:
+  projection = layout.parts.get('encoder/projection')
+  if f'{projection}.weight' not in shapes:
+    return {'head': 'none', 'dimension': features}
+  return {
+    'head': 'linear' if f'{projection}.bias' in shapes else 'batch_norm',
+    'dimension': shapes[f'{projection}.weight'][0],
+  }
+
+
+def _infer_resnet(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
+  sizes = _stage_sizes(shapes)
+  block: type[resnet.BasicBlock] | type[resnet.BottleneckBlock] = (
+    resnet.BottleneckBlock
+    if 'layer1.0.conv3.weight' in shapes
+    else resnet.BasicBlock
+  )
+  size = shapes['conv1.weight'][-1]
+  names = [
+    name
+    for name, make in resnet.RESNETS.items()
+    if (make().stage_sizes, make().block) == (sizes, block)
+  ]
+  if not names or size not in _STEMS:
+    raise InputError(
+      f'{source}: a ResNet with {"-".join(map(str, sizes))} blocks '
+      f'({block.__name__}) and a first kernel of {size}×{size} pixels; wanted: '
+      f'{_known()}, with a first kernel of 7×7 or 3×3.'
+    )
+  channels = [
+    shapes['conv1.weight'][0],
+    *(
+      shapes[f'layer{stage + 1}.0.conv1.weight'][0]
+      for stage in range(len(sizes))
+    ),
+  ]
+  published = [64, *(64 * 2**stage for stage in range(len(sizes)))]
+  fields = {
+    'architecture': names[0],
+    'width': _infer_width(channels, published, source),
+    'stem': _STEMS[size],
+    'pooling': 'mean',
+  }
+  return fields, channels[-1] * block.expansion
+
+
+def _stage_sizes(shapes: Shapes) -> tuple[int, ...]:
+  """The number of blocks in each stage of a ResNet."""
+  blocks = [
+    tuple(map(int, match.groups()))
+    for match in map(_BLOCK.match, shapes)
+    if match
+  ]
+  stages = max((stage for stage, _ in blocks), default=0)
+  return tuple(
+    sum(stage == wanted for stage, _ in blocks)
+    for wanted in range(1, stages + 1)
+  )
+
+
+def _infer_width(
+  channels: list[int], published: list[int], source: str
+) -> float:
+  """The factor that makes these channels of the published ones."""
+  for have, base in zip(channels, published, strict=True):
+    width = have / base
+    if [round(count * width) for count in published] == channels:
+      return width
+  raise InputError(
+    f'{source}: the stem and the stages have {", ".join(map(str, channels))} '
+    f'channels; wanted: {", ".join(map(str, published))}, all times one '
+    'factor. Wide ResNets and ResNeXts have no place here.'
+  )
+
+
+def _infer_vit(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
+  channels = shapes['pos_embed'][-1]
+  depth = len(
+    {name.split('.')[1] for name in shapes if name.startswith('blocks.')}
+  )
+  names = [
+    name
+    for name, make in vit.VITS.items()
+    if (make().depth, make().channels) == (depth, channels)
+  ]
+  positions, patch = shapes['pos_embed'][1], shapes['patch_embed.proj.weight']
+  square = math.isqrt(positions - 1) ** 2 == positions - 1
+  if not names or patch[2:] != (vit.PATCH, vit.PATCH) or not square:
+    raise InputError(
+      f'{source}: a vision transformer of {depth} blocks and {channels} '
+      f'channels, with patches of {"×".join(map(str, patch[2:]))} and '
+      f'{positions} position embeddings; wanted: {_known()}, with patches of '
+      f'{vit.PATCH}×{vit.PATCH}, a class token and square images.'
+    )
+  fields = {
+    'architecture': names[0],
+    'width': 1.0,
+    'stem': 'imagenet',
+    'pooling': 'mean' if 'fc_norm.weight' in shapes else 'cls',
+  }
+  return fields, channels
+
+
+def _known() -> str:
+  families: tuple[Mapping[str, Callable[..., Any]], ...] = (
+    resnet.RESNETS,
+    vit.VITS,
+  )
+  return ', '.join(itertools.chain.from_iterable(families))

@@ -1,0 +1,147 @@
+"""The card beside a file of weights: what they are, and what they expect."""
+
+from collections.abc import Mapping
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+from advbct_jax.atomic_files import write_text
+from advbct_jax.errors import InputError
+from advbct_jax.weights.hub import card_path
+
+RESIZE = (
+  'the whole image is squashed to image_size × image_size, whatever its '
+  "shape, by PIL's antialiased bilinear filter on 8-bit RGB (torchvision's "
+  'Resize((s, s)) on a PIL image does the same). OpenCV, a Resize of tensors, '
+  'a JPEG decoder other than PIL, or a resized centre crop change the pixels '
+  'and so the embeddings a little, crops much'
+)
+METRIC = 'cosine: scale embeddings to unit length, then take inner products'
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsCard:
+  """What belongs to a file of weights, so that it can be used right.
+
+  Attributes:
+    file: the name of the file.
+    architecture: a key of `RESNETS` or `VITS`.
+    width: factor on its channel counts.
+    stem: of a ResNet.
+    pooling: how a map of features becomes one vector.
+    head: how that becomes an embedding; see `Encoder`.
+    dimension: the width D of an embedding.
+    compatible_dimension: how many of the first components can be compared with
+      the vectors of the encoder before; 0 for all.
+    layout: whose names the weights have; a key of `LAYOUTS`.
+    image_size: side in pixels that images are squashed to.
+    weights: the digest of the encoder, as in the cards of embedding stores.
+    sha256: of the file.
+    mean: [3] is subtracted from pixels of 0 to 1.
+    standard_deviation: [3] they are then divided by.
+    training: the method that the encoder was trained with, or what it was
+      converted from.
+    colour_order: of the pixels.
+    resize: how an image gets its size.
+    metric: how embeddings are compared.
+  """
+
+  file: str
+  architecture: str
+  width: float
+  stem: str
+  pooling: str
+  head: str
+  dimension: int
+  compatible_dimension: int
+  layout: str
+  image_size: int
+  weights: str
+  sha256: str
+  mean: tuple[float, ...]
+  standard_deviation: tuple[float, ...]
+  training: str
+  colour_order: str = 'RGB'
+  resize: str = RESIZE
+  metric: str = METRIC
+
+
+def read_card(path: pathlib.Path) -> WeightsCard | None:
+  """Reads the card beside a file of weights.
+
+  Args:
+    path: of the weights.
+
+  Returns:
+    The card; None if there is none.
+
+  Raises:
+    InputError: if it is damaged.
+  """
+  beside = card_path(path)
+  if not beside.exists():
+    return None
+  try:
+    found = json.loads(beside.read_text())
+  except (OSError, ValueError) as error:
+    raise InputError(
+      f'{beside}: cannot read the card of {path.name} ({error}). Fetch both '
+      'again, or move this file away to use the weights without a card.'
+    ) from error
+  # Any other JSON file of that name, as some programs leave, is not ours.
+  if not isinstance(found, dict) or not {'sha256', 'architecture'} <= set(
+    found
+  ):
+    return None
+  names = [field.name for field in dataclasses.fields(WeightsCard)]
+  if missing := [name for name in names if name not in found]:
+    raise InputError(
+      f'{beside}: this card of {path.name} lacks {", ".join(missing)}. Fetch '
+      'it again, or move it away to use the weights without a card.'
+    )
+  fields: dict[str, Any] = {name: found[name] for name in names}
+  for name in ('mean', 'standard_deviation'):
+    fields[name] = tuple(fields[name])
+  return WeightsCard(**fields)
+
+
+def write_card(path: pathlib.Path, card: WeightsCard) -> None:
+  """Writes the card of a file of weights beside it."""
+  described = json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=False)
+  write_text(card_path(path), described + '\n')
+
+
+def require_unchanged(path: pathlib.Path) -> None:
+  """Refuses a file that is not the one that the card beside it speaks of.
+
+  Args:
+    path: of the weights.
+
+  Raises:
+    InputError: if there is a card, and the file was changed since.
+  """
+  card = read_card(path)
+  if card and card.sha256 != (found := digest_file(path)):
+    raise InputError(
+      f'{path}: its SHA-256 is {found}, but its card {card_path(path).name} '
+      f'says {card.sha256}: one of the two was changed since. Export the '
+      'encoder again, or fetch both again.'
+    )
+
+
+def summarize_model(model: Mapping[str, Any]) -> str:
+  """Says in a line what an encoder is made of."""
+  part = model['compatible_dimension']
+  return (
+    f'{model["architecture"]}, width {model["width"]:g}, stem {model["stem"]}, '
+    f'pooling {model["pooling"]}, head {model["head"]}, '
+    f'{model["dimension"]} dimensions{f", {part} compatible" if part else ""}'
+  )
+
+
+def digest_file(path: pathlib.Path) -> str:
+  """The SHA-256 of a file, as hexadecimal digits."""
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()

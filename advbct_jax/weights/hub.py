@@ -1,0 +1,120 @@
+"""Files of weights, on this machine or on the Hugging Face Hub."""
+
+import contextlib
+import pathlib
+from typing import TypeVar
+
+from advbct_jax.errors import InputError
+
+AnyPath = TypeVar('AnyPath', bound=pathlib.PurePath)
+
+_HUB = 'hf://'
+
+# How names of files of weights end.
+SAFETENSORS = ('.safetensors',)
+PICKLES = ('.pth', '.pt', '.bin', '.pth.tar')
+
+
+def locate(source: pathlib.Path | str) -> pathlib.Path:
+  """Finds a file of weights; fetches it first if it is on the Hub.
+
+  A card beside the file on the Hub is fetched too. What was fetched before is
+  found without a connection.
+
+  Args:
+    source: a path, or `hf://OWNER/REPO/FILE`.
+
+  Returns:
+    The path of the file.
+
+  Raises:
+    InputError: if there is no such file, or it cannot be fetched.
+  """
+  if str(source).startswith(_HUB):
+    return _fetch(str(source))
+  path = pathlib.Path(source)
+  if not path.is_file():
+    raise InputError(
+      f'{path}: no such weights file. Wanted: a file, or '
+      f'{_HUB}OWNER/REPO/FILE for one on the Hugging Face Hub.'
+    )
+  return path
+
+
+def find_suffix(path: pathlib.PurePath) -> str:
+  """The ending of a file of weights.
+
+  Raises:
+    InputError: if it is none that is known.
+
+  >>> find_suffix(pathlib.Path('epoch30.pth.tar'))
+  '.pth.tar'
+  """
+  # The longest first, for one may end another.
+  for suffix in sorted(SAFETENSORS + PICKLES, key=len, reverse=True):
+    if path.name.endswith(suffix):
+      return suffix
+  raise InputError(
+    f'{path}: {path.suffix or "no suffix"} is no ending of a file of weights; '
+    f'wanted: one of {", ".join(SAFETENSORS + PICKLES)}.'
+  )
+
+
+def card_path(path: AnyPath) -> AnyPath:
+  """Where the card of a file of weights lies.
+
+  >>> card_path(pathlib.Path('runs/new.v2.safetensors')).name
+  'new.v2.json'
+  """
+  return path.with_name(path.name.removesuffix(find_suffix(path)) + '.json')
+
+
+def _fetch(source: str) -> pathlib.Path:
+  owner, name, file = _split(source)
+  repository = f'{owner}/{name}'
+  try:
+    import huggingface_hub
+    from huggingface_hub import errors
+  except ImportError as error:
+    raise InputError(
+      f'{source}: huggingface_hub, which fetches it, is not installed. Run: '
+      "pip install 'advbct_jax[hub]'"
+    ) from error
+  try:
+    path = huggingface_hub.hf_hub_download(repository, file)
+    with contextlib.suppress(errors.EntryNotFoundError):  # most have none
+      card = card_path(pathlib.PurePosixPath(file))
+      huggingface_hub.hf_hub_download(repository, str(card))
+  except errors.LocalEntryNotFoundError as error:
+    raise InputError(
+      f'{source}: the Hub cannot be reached, and the file was not fetched '
+      'before. Go online (HF_HUB_OFFLINE must not be set), or copy the file '
+      'here and give its path.'
+    ) from error
+  except errors.RepositoryNotFoundError as error:
+    raise InputError(
+      f'{source}: no repository {repository} on the Hub, or one that is not '
+      'open to you. Check the name; for a closed one log in: hf auth login'
+    ) from error
+  except errors.EntryNotFoundError as error:
+    raise InputError(
+      f'{source}: no file {file} in the repository {repository}. Look it up '
+      f'on https://huggingface.co/{repository}/tree/main'
+    ) from error
+  except (errors.HFValidationError, OSError) as error:
+    raise InputError(
+      f'{source}: cannot be fetched ({error}). Try again, or copy the file '
+      'here and give its path.'
+    ) from error
+  return pathlib.Path(path)
+
+
+def _split(source: str) -> tuple[str, str, str]:
+  parts = source.removeprefix(_HUB).split('/', 2)
+  if len(parts) < 3 or not all(parts):
+    raise InputError(
+      f'{source}: not the address of a file; wanted: {_HUB}OWNER/REPO/FILE.'
+    )
+  owner, repository, file = parts
+  find_suffix(pathlib.PurePosixPath(file))
+  return owner, repository, file

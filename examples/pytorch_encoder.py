@@ -1,0 +1,225 @@
+"""Encoders of advbct_jax in plain PyTorch, to hold their exported weights.
+
+Nothing but torch is needed here, so this file can be copied to where it is
+used (`embed_image.py` is a use of it):
+
+  encoder = build_encoder(card)
+  encoder.load_state_dict(tensors)
+  embeddings = encoder.eval()(images)  # [B, 3, H, W], normalised
+
+The card says what the encoder is made of. Backbones have timm's names and
+shapes (a ResNet's are torchvision's too), so that timm's own modules hold
+their weights as well, but for the stem `small` and other widths than 1.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+PATCH = 16
+
+# Blocks in each of the four stages, and whether they are bottlenecks.
+RESNETS = {
+  'resnet18': ((2, 2, 2, 2), False),
+  'resnet34': ((3, 4, 6, 3), False),
+  'resnet50': ((3, 4, 6, 3), True),
+  'resnet101': ((3, 4, 23, 3), True),
+}
+# Channels, blocks and heads.
+VITS = {'vit_small_patch16': (384, 12, 6), 'vit_base_patch16': (768, 12, 12)}
+
+
+def convolution(
+  inputs: int, outputs: int, size: int, stride: int = 1
+) -> nn.Conv2d:
+  """A convolution without bias that keeps the side at stride 1."""
+  return nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+
+
+class ResidualBlock(nn.Module):
+  """Two 3×3 convolutions, or 1×1, 3×3 and 1×1, beside a shortcut."""
+
+  def __init__(
+    self, inputs: int, channels: int, stride: int, bottleneck: bool
+  ) -> None:
+    super().__init__()
+    outputs = 4 * channels if bottleneck else channels
+    layers = [(channels, 3, stride), (channels, 3, 1)]
+    if bottleneck:
+      layers = [(channels, 1, 1), (channels, 3, stride), (outputs, 1, 1)]
+    self.depth = len(layers)
+    width = inputs
+    for number, (features, size, step) in enumerate(layers, start=1):
+      self.add_module(f'conv{number}', convolution(width, features, size, step))
+      self.add_module(f'bn{number}', nn.BatchNorm2d(features))
+      width = features
+    self.downsample = nn.Sequential()  # empty, it gives what it gets
+    if stride > 1 or inputs != outputs:
+      self.downsample.append(convolution(inputs, outputs, 1, stride))
+      self.downsample.append(nn.BatchNorm2d(outputs))
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Maps [B, inputs, H, W] to [B, outputs, H/stride, W/stride]."""
+    y = x
+    for number in range(1, self.depth + 1):
+      y = self.get_submodule(f'conv{number}')(y)
+      y = self.get_submodule(f'bn{number}')(y)
+      if number < self.depth:
+        y = functional.relu(y)
+    return functional.relu(y + self.downsample(x))
+
+
+class ResNet(nn.Module):
+  """A ResNet up to its global pooling, `mean` or `gem`."""
+
+  def __init__(
+    self, architecture: str, width: float, stem: str, pooling: str
+  ) -> None:
+    super().__init__()
+    stages, bottleneck = RESNETS[architecture]
+    channels = [round(count * width) for count in (64, 128, 256, 512)]
+    size = {'imagenet': 7, 'small': 3}[stem]
+    self.conv1 = convolution(3, channels[0], size, stride=2)
+    self.bn1 = nn.BatchNorm2d(channels[0])
+    self.maxpool = (
+      nn.MaxPool2d(3, 2, 1) if stem == 'imagenet' else nn.Identity()
+    )
+    self.features = channels[0]
+    for stage, blocks in enumerate(stages):
+      layer = nn.Sequential()
+      for index in range(blocks):
+        stride = 2 if stage and not index else 1
+        layer.append(
+          ResidualBlock(self.features, channels[stage], stride, bottleneck)
+        )
+        self.features = channels[stage] * (4 if bottleneck else 1)
+      self.add_module(f'layer{stage + 1}', layer)
+    self.power = {'mean': 1, 'gem': 3}[pooling]
+
+  def forward(self, images: torch.Tensor) -> torch.Tensor:
+    """Maps [B, 3, H, W] to [B, features]."""
+    x = self.maxpool(functional.relu(self.bn1(self.conv1(images))))
+    for stage in range(1, 5):
+      x = self.get_submodule(f'layer{stage}')(x)
+    if self.power == 1:
+      return x.mean((2, 3))
+    return x.clamp(min=1e-6).pow(self.power).mean((2, 3)).pow(1 / self.power)
+
+
+class Attention(nn.Module):
+  """Self-attention of several heads."""
+
+  def __init__(self, channels: int, heads: int) -> None:
+    super().__init__()
+    self.heads = heads
+    self.qkv = nn.Linear(channels, 3 * channels)
+    self.proj = nn.Linear(channels, channels)
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Maps [B, T, E] tokens to as many."""
+    qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    attended = functional.scaled_dot_product_attention(*qkv)
+    return self.proj(attended.transpose(1, 2).flatten(2))
+
+
+class TransformerBlock(nn.Module):
+  """Attention, then a perceptron, each on normalised tokens and added."""
+
+  def __init__(self, channels: int, heads: int) -> None:
+    super().__init__()
+    self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+    self.attn = Attention(channels, heads)
+    self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+    self.mlp = nn.Sequential(
+      OrderedDict(
+        fc1=nn.Linear(channels, 4 * channels),
+        act=nn.GELU(),
+        fc2=nn.Linear(4 * channels, channels),
+      )
+    )
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Maps [B, T, E] tokens to as many."""
+    x = x + self.attn(self.norm1(x))
+    return x + self.mlp(self.norm2(x))
+
+
+class VisionTransformer(nn.Module):
+  """A vision transformer up to its global pooling, `cls` or `mean`."""
+
+  def __init__(
+    self, architecture: str, width: float, image_size: int, pooling: str
+  ) -> None:
+    super().__init__()
+    channels, depth, heads = VITS[architecture]
+    self.features = channels = round(channels * width)
+    tokens = 1 + (image_size // PATCH) ** 2
+    self.cls_token = nn.Parameter(torch.zeros(1, 1, channels))
+    self.pos_embed = nn.Parameter(torch.zeros(1, tokens, channels))
+    self.patch_embed = nn.Sequential(
+      OrderedDict(proj=nn.Conv2d(3, channels, PATCH, PATCH))
+    )
+    self.blocks = nn.Sequential(
+      *(TransformerBlock(channels, heads) for _ in range(depth))
+    )
+    self.last = {'cls': 'norm', 'mean': 'fc_norm'}[pooling]
+    self.add_module(self.last, nn.LayerNorm(channels, eps=1e-6))
+
+  def forward(self, images: torch.Tensor) -> torch.Tensor:
+    """Maps [B, 3, H, W] to [B, features]."""
+    x = self.patch_embed(images).flatten(2).transpose(1, 2)
+    token = self.cls_token.expand(len(x), -1, -1)
+    x = self.blocks(torch.cat([token, x], 1) + self.pos_embed)
+    pooled = x[:, 0] if self.last == 'norm' else x[:, 1:].mean(1)
+    return self.get_submodule(self.last)(pooled)
+
+
+class Encoder(nn.Sequential):
+  """A backbone, and the layer that makes its features an embedding.
+
+  With the head `batch_norm` it has the published AdvBCT code's names, with
+  `linear` OpenCompatible's.
+  """
+
+  def __init__(
+    self, backbone: ResNet | VisionTransformer, dimension: int, head: str
+  ) -> None:
+    projection = nn.Linear(backbone.features, dimension, bias=head == 'linear')
+    layers: dict[str, dict[str, nn.Module]] = {
+      'batch_norm': {
+        'convnet': backbone,
+        'projection_dim': projection,
+        'bn': nn.BatchNorm1d(dimension),
+      },
+      'linear': {'backbone': backbone, 'fc_emb': projection},
+    }
+    super().__init__(OrderedDict(layers[head]))
+
+
+def build_encoder(card: dict[str, Any]) -> nn.Module:
+  """Builds the encoder that a card tells of, with weights yet to be loaded.
+
+  Args:
+    card: `architecture`, `width`, `stem` (of a ResNet), `pooling` (`mean` or
+      `gem` of a ResNet, `cls` or `mean` of a ViT), `head`, `dimension` (but for
+      the head `none`) and `image_size`.
+
+  Returns:
+    A module that maps [B, 3, H, W] normalised images to [B, D] embeddings; the
+    backbone itself where the head is `none`.
+
+  Raises:
+    KeyError: if the card lacks a field, or has an unknown name in one.
+  """
+  name, width, pooling = card['architecture'], card['width'], card['pooling']
+  backbone = (
+    VisionTransformer(name, width, card['image_size'], pooling)
+    if name in VITS
+    else ResNet(name, width, card['stem'], pooling)
+  )
+  if card['head'] == 'none':
+    return backbone
+  return Encoder(backbone, card['dimension'], card['head'])

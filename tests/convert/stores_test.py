@@ -1,0 +1,501 @@
+import dataclasses
+import json
+import os
+
+import faiss
+import numpy as np
+import pytest
+
+from advbct_jax.convert import vector_rows
+from advbct_jax.convert.__main__ import main
+from advbct_jax.convert.stores import store_to_files, vectors_to_store
+from advbct_jax.convert.vector_files import open_vectors
+from advbct_jax.data.images import digest_ids
+from advbct_jax.embeddings.store import (
+  Card,
+  EmbeddingStore,
+  open_store,
+  write_store,
+)
+from advbct_jax.errors import InputError
+
+N, D = 10, 3
+VECTORS = np.random.default_rng(0).standard_normal((N, D), np.float32)
+IDS = [f'image {row}' for row in range(N)]
+LABELS = ['cat', '', 'dog', *[''] * 6, 'cat']
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+  """Four rows a chunk."""
+  monkeypatch.setattr(vector_rows, '_CHUNK_VALUES', 4 * D)
+
+
+def write(path, vectors=VECTORS, ids=IDS, labels=None):
+  """Writes NAME.npy, and what is given beside it."""
+  np.save(path, vectors)
+  for what, lines in (('ids', ids), ('labels', labels)):
+    if lines is not None:
+      text = ''.join(f'{line}\n' for line in lines)
+      path.with_suffix(f'.{what}.txt').write_text(text)
+  return path
+
+
+def write_lines(path, lines):
+  path.write_text(''.join(f'{line}\n' for line in lines))
+  return path
+
+
+def fill(path, *vectors, **options):
+  return vectors_to_store(vectors, path, **{'encoder': 'theirs'} | options)
+
+
+def refused(path, *vectors, **options):
+  """The message of a refusal that leaves nothing behind."""
+  before = sorted(path.parent.iterdir())
+  with pytest.raises(InputError) as refusal:
+    fill(path, *vectors, **options)
+  assert sorted(path.parent.iterdir()) == before
+  return str(refusal.value)
+
+
+def test_vectors_become_a_store_with_a_card(tmp_path):
+  vectors = write(tmp_path / 'v.npy', labels=LABELS)
+  filled = fill(tmp_path / 'deep' / 'store', vectors)
+  store = open_store(tmp_path / 'deep' / 'store')
+  assert filled.store.card == store.card
+  assert store.card == Card(
+    encoder='theirs',
+    weights='unversioned',
+    dimension=D,
+    preprocessing='unknown',
+    images='store',
+    ids_digest=digest_ids(IDS),
+    count=N,
+    labels_digest=digest_ids(LABELS),
+    chunk_rows=4,
+    complete=True,
+  )
+  assert (store.ids(), store.labels()) == (IDS, LABELS)
+  np.testing.assert_array_equal(store.read(), VECTORS)
+  assert (filled.labelled, filled.classes, filled.zeros) == (3, 2, 0)
+  # Nothing of the way there is left.
+  assert sorted(p.name for p in store.path.iterdir()) == [
+    'card.json',
+    'chunks',
+    'ids.txt',
+    'labels.txt',
+  ]
+  assert [p.name for p in store.path.parent.iterdir()] == ['store']
+
+
+def test_shards_are_taken_in_the_order_given(tmp_path):
+  second = write(tmp_path / 'a.npy', VECTORS[5:], IDS[5:], LABELS[5:])
+  first = tmp_path / 'b.npz'
+  np.savez(first, vectors=VECTORS[:5], ids=IDS[:5], labels=LABELS[:5])
+  fill(tmp_path / 'store', first, second)
+  store = open_store(tmp_path / 'store')
+  assert (store.ids(), store.labels()) == (IDS, LABELS)
+  np.testing.assert_array_equal(store.read(), VECTORS)
+
+
+def test_what_the_user_says_is_on_the_card(tmp_path):
+  said = {'encoder': 'e', 'images': 'i', 'preprocessing': 'p'}
+  vectors = write(tmp_path / 'v.npy')
+  card = fill(tmp_path / 'store', vectors, version='v', **said).store.card
+  assert dataclasses.asdict(card) | said | {'weights': 'v'} == (
+    dataclasses.asdict(card)
+  )
+
+
+@pytest.mark.parametrize('suffix', ['.txt', '.npy', '.csv'])
+def test_ids_may_be_in_a_file_of_their_own(tmp_path, suffix):
+  ids = tmp_path / f'names{suffix}'
+  match suffix:
+    case '.txt':
+      write_lines(ids, IDS)
+    case '.npy':
+      np.save(ids, IDS)
+    case '.csv':
+      write_lines(ids, ['number,id', *(f'1,{name}' for name in IDS)])
+  fill(tmp_path / 'store', write(tmp_path / 'v.npy', ids=None), ids=ids)
+  assert open_store(tmp_path / 'store').ids() == IDS
+
+
+@pytest.mark.parametrize('suffix', ['.txt', '.npy', '.csv'])
+def test_labels_may_be_in_a_file_of_their_own(tmp_path, suffix):
+  labels = tmp_path / f'classes{suffix}'
+  match suffix:
+    case '.txt':
+      write_lines(labels, LABELS)
+    case '.npy':
+      np.save(labels, LABELS)
+    case '.csv':
+      # In any order, and without those of no class.
+      write_lines(
+        labels,
+        ['id,label', 'image 9,cat', 'image 2,dog', 'image 0,cat', 'image 3,'],
+      )
+  fill(tmp_path / 'store', write(tmp_path / 'v.npy'), labels=labels)
+  assert open_store(tmp_path / 'store').labels() == LABELS
+
+
+def test_vectors_without_labels_become_a_store_without(tmp_path):
+  fill(tmp_path / 'store', write(tmp_path / 'v.npy'))
+  assert open_store(tmp_path / 'store').labels() is None
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, 1e300])
+def test_a_vector_that_is_not_finite_is_refused_with_its_row_and_id(
+  tmp_path, value
+):
+  first = write(tmp_path / 'a.npy', VECTORS[:4], IDS[:4])
+  wrong = VECTORS[4:].astype(np.float64)
+  wrong[3, 1] = value
+  second = write(tmp_path / 'b.npy', wrong, IDS[4:])
+  message = refused(tmp_path / 'store', first, second)
+  assert message.startswith(
+    f"{second}, row 3: the vector of image 'image 7' is not finite"
+  )
+
+
+@pytest.mark.parametrize(
+  ('ids', 'found'),
+  [
+    (['a', 'b', *IDS[2:-1], 'b'], "v.npy, row 9: the id 'b' is also that of"),
+    (['', *IDS[1:]], 'v.npy, row 0: the id is empty'),
+    (IDS[:-1], 'found 9 ids for 10 vectors'),
+    ([*IDS, 'x'], 'found 11 ids for 10 vectors'),
+    (None, 'v.npy: no ids with it'),
+  ],
+  ids=['twice', 'empty', 'one less', 'one more', 'none'],
+)
+def test_unusable_ids_are_refused(tmp_path, ids, found):
+  vectors = write(tmp_path / 'v.npy', ids=ids)
+  assert found in refused(tmp_path / 'store', vectors)
+
+
+def test_an_id_in_two_shards_is_refused_with_both_places(tmp_path):
+  first = write(tmp_path / 'a.npy', VECTORS[:4], IDS[:4])
+  second = write(tmp_path / 'b.npy', VECTORS[4:], [*IDS[4:9], IDS[1]])
+  assert (
+    f'{second}, row 5: the id {IDS[1]!r} is also that of {first}, row 1'
+    in (refused(tmp_path / 'store', first, second))
+  )
+
+
+@pytest.mark.parametrize('bad', ['a\nb', 'a\rb', 'a\0b', '\ud800'])
+@pytest.mark.parametrize('what', ['ids', 'labels'])
+def test_a_text_that_is_not_one_line_is_refused(tmp_path, what, bad):
+  texts = {'ids': IDS, 'labels': LABELS} | {what: [*IDS[:9], 'x']}
+  texts[what][3] = bad
+  vectors = tmp_path / 'v.npz'
+  np.savez(vectors, embeddings=VECTORS, **texts)
+  assert f'v.npz, row 3: the {what[:-1]} ' in refused(
+    tmp_path / 'store', vectors
+  )
+
+
+def test_a_text_file_that_is_not_utf_8_is_refused(tmp_path):
+  vectors = write(tmp_path / 'v.npy')
+  (tmp_path / 'v.ids.txt').write_bytes('é\n'.encode('latin-1') * N)
+  message = refused(tmp_path / 'store', vectors)
+  assert message.startswith(f'{tmp_path / "v.ids.txt"}: cannot be read')
+
+
+def test_another_order_of_ids_is_refused_with_the_first_difference(tmp_path):
+  vectors = tmp_path / 'v.npz'
+  np.savez(vectors, embeddings=VECTORS, ids=IDS)
+  swapped = [*IDS[:6], IDS[7], IDS[6], *IDS[8:]]
+  ids = write_lines(tmp_path / 'names.txt', swapped)
+  message = refused(tmp_path / 'store', vectors, ids=ids)
+  assert message.startswith(f'{ids}: another order of ids')
+  assert f"{vectors}, row 6 is 'image 6', here it is 'image 7'" in message
+
+  write_lines(ids, [*IDS[:9], 'x'])
+  message = refused(tmp_path / 'store', vectors, ids=ids)
+  assert message.startswith(f'{ids}: other ids')
+
+  write_lines(ids, IDS)
+  fill(tmp_path / 'store', vectors, ids=ids)
+
+
+def test_another_width_is_refused_with_both_files(tmp_path):
+  first = write(tmp_path / 'a.npy')
+  second = write(tmp_path / 'b.npy', VECTORS[:, :2])
+  assert f'{second}: found vectors of width 2, but those of {first} have 3' in (
+    refused(tmp_path / 'store', first, second)
+  )
+
+
+@pytest.mark.parametrize(
+  ('lines', 'found'),
+  [
+    (['id,label', 'image 3,a', 'image x,b'], "line 3: the id 'image x'"),
+    (['id,label', 'image 3,a', 'image 3,b'], 'comes a second time'),
+    (['id,class', 'image 3,a'], 'wanted id,label'),
+  ],
+)
+def test_a_table_of_labels_that_does_not_belong_is_refused(
+  tmp_path, lines, found
+):
+  labels = write_lines(tmp_path / 'classes.csv', lines)
+  message = refused(
+    tmp_path / 'store', write(tmp_path / 'v.npy'), labels=labels
+  )
+  assert message.startswith(str(labels))
+  assert found in message
+
+
+def test_labels_with_one_of_two_shards_are_refused(tmp_path):
+  first = write(tmp_path / 'a.npy', VECTORS[:4], IDS[:4])
+  second = write(tmp_path / 'b.npy', VECTORS[4:], IDS[4:], LABELS[4:])
+  message = refused(tmp_path / 'store', first, second)
+  assert message.startswith(f'{first}: no labels with it')
+
+
+def test_an_unnamed_encoder_is_refused(tmp_path):
+  vectors = write(tmp_path / 'v.npy')
+  assert 'Name it by --encoder' in refused(
+    tmp_path / 'store', vectors, encoder=None
+  )
+
+
+def test_a_store_that_is_there_is_left_alone(tmp_path):
+  vectors = write(tmp_path / 'v.npy')
+  fill(tmp_path / 'store', vectors)
+  assert 'is there already' in refused(tmp_path / 'store', vectors)
+  open_store(tmp_path / 'store')
+
+
+@pytest.fixture
+def written(monkeypatch):
+  """The numbers of the chunks that are written; a kill may be planned."""
+  chunks = []
+  write_chunk = EmbeddingStore.write_chunk
+
+  def write_or_die(store, chunk, embeddings):
+    if chunk == written.killed_at:
+      raise KeyboardInterrupt
+    chunks.append(chunk)
+    write_chunk(store, chunk, embeddings)
+
+  monkeypatch.setattr(EmbeddingStore, 'write_chunk', write_or_die)
+  written.killed_at = None
+  written.chunks = chunks
+  return written
+
+
+def kill(written, chunk, path, *vectors, **options):
+  written.killed_at = chunk
+  with pytest.raises(KeyboardInterrupt):
+    fill(path, *vectors, **options)
+  written.killed_at = None
+  written.chunks.clear()
+  # Only the unfinished store is there.
+  assert not path.exists()
+  assert path.with_name(f'{path.name}.unfinished').exists()
+
+
+def test_a_killed_command_goes_on_at_the_first_missing_chunk(tmp_path, written):
+  rows = VECTORS.copy()
+  rows[[1, 9]] = 0
+  shards = [
+    write(tmp_path / 'a.npy', rows[:7], IDS[:7]),
+    write(tmp_path / 'b.npy', rows[7:], IDS[7:]),
+  ]
+  kill(written, 1, tmp_path / 'store', *shards)
+  filled = fill(tmp_path / 'store', *shards)
+  assert written.chunks == [1, 2]
+  # One was counted before the kill.
+  assert filled.zeros == 2
+  np.testing.assert_array_equal(open_store(tmp_path / 'store').read(), rows)
+  assert not (tmp_path / 'store.unfinished').exists()
+
+
+@pytest.mark.parametrize('change', ['vectors', 'ids', 'version'])
+def test_a_killed_command_starts_over_with_other_inputs(
+  tmp_path, written, change
+):
+  vectors = write(tmp_path / 'v.npy')
+  kill(written, 2, tmp_path / 'store', vectors)
+  rows, ids, options = VECTORS, IDS, {}
+  match change:
+    case 'vectors':
+      rows = -VECTORS
+      write(vectors, rows)
+      os.utime(vectors, ns=(1, 1))
+    case 'ids':
+      ids = [f'other {row}' for row in range(N)]
+      write_lines(tmp_path / 'v.ids.txt', ids)
+    case 'version':
+      options = {'version': '2'}
+  fill(tmp_path / 'store', vectors, **options)
+  assert written.chunks == [0, 1, 2]
+  store = open_store(tmp_path / 'store')
+  assert store.ids() == ids
+  np.testing.assert_array_equal(store.read(), rows)
+
+
+def test_a_refused_input_takes_the_unfinished_store_away(tmp_path, written):
+  vectors = write(tmp_path / 'v.npy')
+  kill(written, 2, tmp_path / 'store', vectors)
+  write(tmp_path / 'v.npy', ids=IDS[:-1])
+  with pytest.raises(InputError, match='found 9 ids'):
+    fill(tmp_path / 'store', vectors)
+  assert not (tmp_path / 'store.unfinished').exists()
+
+
+CARD = Card(
+  encoder='resnet18',
+  weights='ab12',
+  dimension=D,
+  preprocessing='squashed',
+  images='gldv2-train',
+  ids_digest=digest_ids(IDS),
+  count=N,
+  cropped=True,
+  compatible_dimension=2,
+  labels_digest=digest_ids(LABELS),
+  chunk_rows=4,
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+  return write_store(tmp_path / 'from', CARD, IDS, VECTORS, LABELS).path
+
+
+@pytest.mark.parametrize('suffix', ['.npy', '.npz', '.parquet'])
+def test_a_store_and_its_files_are_the_same_there_and_back(
+  tmp_path, store, suffix
+):
+  out = tmp_path / 'deep' / f'v{suffix}'
+  files = store_to_files(store, out)
+  assert sorted(files) == sorted(out.parent.iterdir())
+  fill(tmp_path / 'to', out, encoder=None)
+  back = open_store(tmp_path / 'to')
+  assert back.card == dataclasses.replace(CARD, complete=True)
+  assert (back.ids(), back.labels()) == (IDS, LABELS)
+  np.testing.assert_array_equal(back.read(), VECTORS)
+
+
+def test_a_store_without_labels_has_none_there_and_back(tmp_path):
+  card = dataclasses.replace(CARD, labels_digest=None)
+  write_store(tmp_path / 'from', card, IDS, VECTORS)
+  store_to_files(tmp_path / 'from', tmp_path / 'v.npy')
+  assert not (tmp_path / 'v.labels.txt').exists()
+  assert fill(tmp_path / 'to', tmp_path / 'v.npy').store.labels() is None
+
+
+def test_what_the_user_says_goes_before_the_card_beside(tmp_path, store):
+  store_to_files(store, tmp_path / 'v.npy')
+  card = fill(tmp_path / 'to', tmp_path / 'v.npy', images='mine').store.card
+  assert (card.encoder, card.images, card.weights) == ('theirs', 'mine', 'ab12')
+
+
+@pytest.mark.parametrize(
+  ('what', 'texts'),
+  [('ids', IDS[::-1]), ('labels', ['dog', *LABELS[1:]])],
+)
+def test_what_is_not_as_the_card_beside_says_is_refused(
+  tmp_path, store, what, texts
+):
+  store_to_files(store, tmp_path / 'v.npy')
+  write_lines(tmp_path / f'v.{what}.txt', texts)
+  message = refused(tmp_path / 'to', tmp_path / 'v.npy')
+  assert f'v.npy: found {what}_digest' in message
+
+
+def test_shards_with_cards_of_two_encoders_are_refused(tmp_path, store):
+  store_to_files(store, tmp_path / 'a.npz')
+  ids = [f'more {row}' for row in range(N)]
+  card = dataclasses.replace(
+    CARD, weights='cd34', ids_digest=digest_ids(ids), labels_digest=None
+  )
+  write_store(tmp_path / 'other', card, ids, VECTORS)
+  store_to_files(tmp_path / 'other', tmp_path / 'b.npz')
+  labels = write_lines(tmp_path / 'l.txt', LABELS + LABELS)
+  shards = tmp_path / 'a.npz', tmp_path / 'b.npz'
+  message = refused(tmp_path / 'to', *shards, labels=labels)
+  assert "found weights 'cd34', but the vectors before have 'ab12'" in message
+
+
+def test_a_json_file_that_is_no_card_is_somebodys_own(tmp_path):
+  (tmp_path / 'v.json').write_text(json.dumps({'encoder': 'x'}))
+  vectors = write(tmp_path / 'v.npy')
+  assert fill(tmp_path / 'store', vectors).store.card.encoder == 'theirs'
+
+
+@pytest.mark.parametrize('name', ['v.npy', 'v.ids.txt', 'v.json'])
+def test_files_that_are_there_are_left_alone(tmp_path, store, name):
+  (tmp_path / name).write_text('mine')
+  with pytest.raises(InputError, match=f'{name}: is there already'):
+    store_to_files(store, tmp_path / 'v.npy')
+  assert (tmp_path / name).read_text() == 'mine'
+  assert sorted(tmp_path.iterdir()) == sorted([store, tmp_path / name])
+
+
+@pytest.mark.parametrize('suffix', ['.npy', '.npz', '.parquet'])
+def test_a_damaged_store_leaves_no_file(tmp_path, store, suffix):
+  for file in (store / 'chunks' / '000001').rglob('d/*'):
+    file.write_bytes(b'')
+  with pytest.raises(InputError, match='cannot read this chunk'):
+    store_to_files(store, tmp_path / f'v{suffix}')
+  assert list(tmp_path.iterdir()) == [store]
+
+
+def test_an_unknown_suffix_is_refused(tmp_path, store):
+  with pytest.raises(InputError, match=r'wanted \.npy, \.npz, \.parquet'):
+    store_to_files(store, tmp_path / 'v.pkl')
+
+
+def test_the_commands_say_what_was_made(tmp_path, capsys):
+  index = faiss.index_factory(D, 'SQ8')
+  index.train(VECTORS)
+  rows = VECTORS.copy()
+  rows[3] = 0
+  index.add(rows)
+  vectors = tmp_path / 'v.faiss'
+  faiss.write_index(index, str(vectors))
+  write_lines(tmp_path / 'v.ids.txt', IDS)
+  labels = write_lines(tmp_path / 'l.txt', LABELS)
+  store = tmp_path / 'store'
+  main(
+    [
+      'to-store',
+      str(vectors),
+      str(store),
+      '--encoder=theirs',
+      '--version=7',
+      f'--labels={labels}',
+    ]
+  )
+  said = capsys.readouterr().out
+  assert f'{store}: 10 vectors of width 3 of theirs (7), images store' in said
+  assert '3 images have one of 2 classes' in said
+  assert f'{vectors}: the index does not keep the vectors as they were' in said
+  assert f'--config.old.path={store}' in said
+
+  main(['from-store', str(store), str(tmp_path / 'w.npz')])
+  assert 'w.npz; beside it w.json' in capsys.readouterr().out
+  assert open_vectors(tmp_path / 'w.npz').labels() == LABELS
+
+
+def test_zero_vectors_are_counted_aloud(tmp_path, capsys):
+  rows = VECTORS.copy()
+  rows[[3, 8]] = 0
+  write(tmp_path / 'v.npy', rows)
+  main(
+    ['to-store', str(tmp_path / 'v.npy'), str(tmp_path / 's'), '--encoder=e']
+  )
+  said = capsys.readouterr().out
+  assert '2 vectors are all zero' in said
+  assert 'no labels' in said
+
+
+def test_a_refusal_ends_the_command_with_status_2(tmp_path, capsys):
+  with pytest.raises(SystemExit) as end:
+    main(['to-store', str(tmp_path / 'v.npy'), str(tmp_path / 'store')])
+  assert end.value.code == 2
+  assert f'error: {tmp_path / "v.npy"}: no such file' in capsys.readouterr().err

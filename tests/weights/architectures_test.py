@@ -1,0 +1,157 @@
+from functools import partial
+
+from flax import traverse_util
+import jax
+import pytest
+
+from advbct_jax.errors import InputError
+from advbct_jax.models.encoder import make_encoder
+from advbct_jax.models.resnet import RESNETS
+from advbct_jax.models.vit import VITS, VisionTransformer
+from advbct_jax.weights.architectures import (
+  find_image_size,
+  infer_beside_encoder,
+  infer_model,
+)
+from advbct_jax.weights.layouts import (
+  OPENCOMPATIBLE,
+  PUBLISHED,
+  TIMM,
+  pytorch_shape,
+)
+
+
+def _shapes(layout, image_size=32, **model):
+  """Shapes under PyTorch's names of an encoder of ours."""
+  encoder = make_encoder(**model)
+  variables = jax.eval_shape(
+    lambda key, images: encoder.init(key, images, train=False),
+    jax.random.key(0),
+    jax.ShapeDtypeStruct((1, image_size, image_size, 3), 'float32'),
+  )
+  return {
+    layout.pytorch_name(f'{collection}/encoder/{path}'): pytorch_shape(
+      leaf.shape
+    )
+    for collection, tree in variables.items()
+    for path, leaf in traverse_util.flatten_dict(tree, sep='/').items()
+  }
+
+
+def _resnet(**fields):
+  return {
+    'architecture': 'resnet18',
+    'width': 1.0,
+    'stem': 'imagenet',
+    'pooling': 'mean',
+    'head': 'batch_norm',
+    'dimension': 16,
+  } | fields
+
+
+@pytest.mark.parametrize(
+  ('layout', 'model'),
+  [
+    *((PUBLISHED, _resnet(architecture=name)) for name in RESNETS),
+    (PUBLISHED, _resnet(width=0.3, stem='small')),
+    (PUBLISHED, _resnet(width=1 / 16, dimension=8)),
+    (OPENCOMPATIBLE, _resnet(width=0.25, pooling='gem', head='linear')),
+    (TIMM, _resnet(head='none', dimension=512)),
+    (TIMM, _resnet(architecture='resnet50', head='none', dimension=2048)),
+    *(
+      (
+        TIMM,
+        _resnet(
+          architecture='vit_small_patch16',
+          pooling=pooling,
+          head='none',
+          dimension=384,
+        ),
+      )
+      for pooling in ('cls', 'mean')
+    ),
+    (PUBLISHED, _resnet(architecture='vit_base_patch16', pooling='cls')),
+  ],
+)
+def test_an_encoder_is_told_from_its_tensors(layout, model):
+  shapes = _shapes(layout, **model)
+  found = infer_model(shapes, layout, 'some')
+  assert _shapes(layout, **found) == shapes
+  assert found | {'width': 0} == model | {'width': 0}
+  assert found['width'] == pytest.approx(model['width'], abs=0.002)
+
+
+def test_position_embeddings_tell_the_image_size(monkeypatch):
+  tiny = partial(VisionTransformer, depth=1, heads=2, channels=8)
+  monkeypatch.setitem(VITS, 'vit_tiny', tiny)
+  model = {'architecture': 'vit_tiny', 'head': 'none', 'dimension': 8}
+  assert find_image_size(_shapes(TIMM, 48, **model), TIMM) == 48
+  assert find_image_size({'conv1.weight': (64, 3, 7, 7)}, TIMM) is None
+
+
+DENSENET = {
+  'features.conv0.weight': (64, 3, 7, 7),
+  'features.norm0.weight': (64,),
+}
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda shapes: DENSENET, r'no architecture .* features\.conv0\.weight, '),
+    (
+      # As in wide_resnet50_2: the inner channels doubled, the outer ones not.
+      lambda shapes: {
+        name: (shape[0] * 2, *shape[1:])
+        if name.endswith('.0.conv1.weight')
+        else shape
+        for name, shape in shapes.items()
+      },
+      '64, 128, 256, 512, 1024 channels; wanted: 64, 64, 128',
+    ),
+    (
+      lambda shapes: shapes | {'layer3.6.conv1.weight': (256, 1024, 1, 1)},
+      'a ResNet with 3-4-7-3 blocks .BottleneckBlock.* wanted: resnet18, ',
+    ),
+    (
+      lambda shapes: shapes | {'conv1.weight': (64, 3, 5, 5)},
+      'a first kernel of 5×5',
+    ),
+    (
+      # timm's vit_tiny, whose heads are not to be told.
+      lambda shapes: {
+        'pos_embed': (1, 197, 192),
+        'patch_embed.proj.weight': (192, 3, 16, 16),
+        'blocks.0.norm1.weight': (192,),
+      },
+      'transformer of 1 blocks and 192 channels',
+    ),
+  ],
+)
+def test_other_architectures_are_refused_by_what_they_are(change, message):
+  model = _resnet(architecture='resnet50', head='none', dimension=2048)
+  with pytest.raises(InputError, match=f'some: .*{message}'):
+    infer_model(change(_shapes(TIMM, **model)), TIMM, 'some')
+
+
+def test_classifier_and_method_are_found_beside_an_encoder():
+  shapes = {
+    'projection_cls.weight': (5, 8),
+    'eboundary.weight': (5,),
+    'discriminator.d_fc1.weight': (100, 6),
+    'discriminator.d_bn1.weight': (100,),
+  }
+  found = infer_beside_encoder(shapes, PUBLISHED, 8)
+  assert found == {
+    'params/classifier/kernel': (8, 5),
+    'params/method/boundary': (5,),
+    'params/method/discriminator/fc1/kernel': (6, 100),
+    'params/method/discriminator/fc1/bias': (100,),
+    'params/method/discriminator/bn1/scale': (100,),
+    'params/method/discriminator/bn1/bias': (100,),
+    'batch_stats/method/discriminator/bn1/mean': (100,),
+    'batch_stats/method/discriminator/bn1/var': (100,),
+    'params/method/discriminator/fc2/kernel': (100, 2),
+    'params/method/discriminator/fc2/bias': (2,),
+  }
+  assert infer_beside_encoder(shapes, TIMM, 8) == {}

@@ -1,0 +1,227 @@
+import argparse
+import dataclasses
+import os
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from advbct_jax.errors import InputError
+from advbct_jax.weights.cards import WeightsCard, read_card
+from advbct_jax.weights.files import read_tensors, write_weights
+
+TENSORS = {
+  'conv1.weight': np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
+  'bn1.num_batches_tracked': np.asarray(7, np.int64),
+}
+CARD = WeightsCard(
+  file='',
+  architecture='resnet18',
+  width=1.0,
+  stem='imagenet',
+  pooling='mean',
+  head='none',
+  dimension=512,
+  compatible_dimension=0,
+  layout='timm',
+  image_size=224,
+  weights='ab12',
+  sha256='',
+  mean=(0.485, 0.456, 0.406),
+  standard_deviation=(0.229, 0.224, 0.225),
+  training='advbct',
+)
+
+
+class _Malicious:
+  def __init__(self, marker):
+    self.marker = marker
+
+  def __reduce__(self):
+    return os.system, (f'touch {self.marker}',)
+
+
+def _torch_tensors():
+  return {name: torch.from_numpy(array) for name, array in TENSORS.items()}
+
+
+def _require_same(found):
+  assert found.keys() == TENSORS.keys()
+  for name, tensor in TENSORS.items():
+    assert found[name].dtype == tensor.dtype
+    np.testing.assert_array_equal(found[name], tensor)
+
+
+@pytest.mark.parametrize(
+  'name', ['a.safetensors', 'a.pth', 'a.pt', 'a.bin', 'a.pth.tar']
+)
+def test_what_is_written_is_read(tmp_path, name):
+  path = tmp_path / name
+  card = write_weights(path, TENSORS, CARD)
+
+  _require_same(read_tensors(path))
+  assert read_card(path) == card
+  assert (card.file, len(card.sha256)) == (name, 64)
+  assert set(os.listdir(tmp_path)) == {'a.json', name}
+
+
+@pytest.mark.parametrize(
+  'wrap',
+  [
+    dict,
+    lambda tensors: {'epoch': 3, 'model': tensors, 'optimizer': {'lr': 0.1}},
+    lambda tensors: {'state_dict': tensors, 'best_acc1': 0.5},
+    lambda tensors: {'model': {'state_dict': tensors}},
+  ],
+)
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_state_dict_is_found_in_a_checkpoint(tmp_path, wrap, zipped):
+  path = tmp_path / 'a.pth'
+  torch.save(
+    wrap(_torch_tensors()), path, _use_new_zipfile_serialization=zipped
+  )
+  _require_same(read_tensors(path))
+
+
+def test_bfloat16_is_read_as_the_numbers_that_it_is(tmp_path):
+  half = torch.tensor([1.5, -2.0], dtype=torch.bfloat16)
+  torch.save({'a': half}, tmp_path / 'a.pth')
+  found = read_tensors(tmp_path / 'a.pth')['a']
+  assert found.dtype == ml_dtypes.bfloat16
+  np.testing.assert_array_equal(found.astype(np.float32), [1.5, -2])
+
+
+def test_a_checkpoint_that_would_run_code_runs_none(tmp_path):
+  path, marker = tmp_path / 'a.pth', tmp_path / 'marker'
+  torch.save({'model': _torch_tensors(), 'x': _Malicious(marker)}, path)
+  with pytest.raises(InputError, match=r'could run code.*\n.*posix') as error:
+    read_tensors(path)
+  assert not marker.exists()
+  assert 'save its weights alone' in str(error.value)
+  # It would have, had it been trusted.
+  torch.load(path, weights_only=False)
+  assert marker.exists()
+
+
+def test_a_checkpoint_with_other_objects_is_refused_by_their_class(tmp_path):
+  path = tmp_path / 'a.pth'
+  config = argparse.Namespace(lr=1)
+  torch.save({'model': _torch_tensors(), 'config': config}, path)
+  with pytest.raises(InputError, match=r'argparse\.Namespace'):
+    read_tensors(path)
+
+
+@pytest.mark.parametrize(
+  ('content', 'found'),
+  [
+    ({'epoch': 3}, r'epoch \(int\)'),
+    ({'a': torch.ones(2), 'b': [1]}, r'b \(list\)'),
+    ([torch.ones(2)], 'list'),
+    ({}, 'nothing'),
+  ],
+)
+def test_a_checkpoint_without_a_state_dict_is_refused(tmp_path, content, found):
+  torch.save(content, tmp_path / 'a.pth')
+  with pytest.raises(InputError, match=f'no state dict in it, but {found}'):
+    read_tensors(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('name', ['a.safetensors', 'a.pth'])
+@pytest.mark.parametrize(
+  'content', [b'\x80\x04}q\x00.', b'PK\x03\x04' * 9, b'\x00' * 64]
+)
+def test_what_is_no_file_of_weights_is_refused(tmp_path, name, content):
+  (tmp_path / name).write_bytes(content)
+  with pytest.raises(InputError, match='not a whole') as error:
+    read_tensors(tmp_path / name)
+  assert str(tmp_path / name) in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['a.safetensors', 'a.pth'])
+def test_a_truncated_file_is_refused(tmp_path, name):
+  path = tmp_path / name
+  write_weights(path, TENSORS, CARD)
+  (tmp_path / 'a.json').unlink()
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(InputError, match='not a whole'):
+    read_tensors(path)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+  (tmp_path / 'a.pth').touch()
+  with pytest.raises(InputError, match='the file is empty'):
+    read_tensors(tmp_path / 'a.pth')
+
+
+def test_a_file_that_was_changed_under_its_card_is_refused(tmp_path):
+  path = tmp_path / 'a.safetensors'
+  write_weights(path, TENSORS, CARD)
+  content = bytearray(path.read_bytes())
+  content[-1] ^= 1
+  path.write_bytes(content)
+  with pytest.raises(
+    InputError, match=r'its card a\.json says .* changed since'
+  ):
+    read_tensors(path)
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('{"sha256": ', 'cannot read the card'),
+    ('{"sha256": "0", "architecture": "resnet18"}', 'this card .* lacks file'),
+  ],
+)
+def test_a_damaged_card_is_refused(tmp_path, text, message):
+  safetensors.numpy.save_file(TENSORS, tmp_path / 'a.safetensors')
+  (tmp_path / 'a.json').write_text(text)
+  with pytest.raises(InputError, match=message):
+    read_tensors(tmp_path / 'a.safetensors')
+
+
+def test_a_json_file_of_others_is_no_card(tmp_path):
+  safetensors.numpy.save_file(TENSORS, tmp_path / 'a.safetensors')
+  (tmp_path / 'a.json').write_text('{"epochs": 3}')
+  _require_same(read_tensors(tmp_path / 'a.safetensors'))
+
+
+@pytest.mark.parametrize('failing', ['replace', 'write_card'])
+def test_a_broken_export_leaves_no_card_beside_other_weights(
+  tmp_path, monkeypatch, failing
+):
+  path = tmp_path / 'a.safetensors'
+  write_weights(path, TENSORS, CARD)
+
+  def fail(*arguments):
+    raise OSError('disk full')
+
+  monkeypatch.setattr(
+    {
+      'replace': 'os.replace',
+      'write_card': 'advbct_jax.weights.files.write_card',
+    }[failing],
+    fail,
+  )
+  others = {'b': np.ones(2, np.float32)}
+  with pytest.raises(InputError, match=r'cannot be written .*disk full'):
+    write_weights(path, others, dataclasses.replace(CARD, weights='cd34'))
+
+  assert os.listdir(tmp_path) == ['a.safetensors']
+  assert read_tensors(path).keys() == (
+    TENSORS.keys() if failing == 'replace' else others.keys()
+  )
+
+
+def test_without_pytorch_its_extra_is_named(tmp_path, monkeypatch):
+  (tmp_path / 'a.pth').write_bytes(b'content')
+  monkeypatch.setitem(sys.modules, 'torch', None)
+  for use in (
+    lambda: read_tensors(tmp_path / 'a.pth'),
+    lambda: write_weights(tmp_path / 'b.pth', TENSORS, CARD),
+  ):
+    with pytest.raises(InputError, match=r"pip install 'advbct_jax\[torch\]'"):
+      use()
+  assert os.listdir(tmp_path) == ['a.pth']

@@ -13,6 +13,8 @@ from absl import app, flags
 
 from advbct_jax.command_line import exit_with_message, parse_flags
 from advbct_jax.data.named_sets import open_retrieval_sets
+from advbct_jax.embeddings.store import is_store
+from advbct_jax.errors import InputError
 from advbct_jax.judge import judge
 
 _OLD = flags.DEFINE_string('old', None, 'The encoder that filled the index.')
@@ -46,6 +48,11 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'unknown arguments: {" ".join(argv[1:])}')
   workdir = pathlib.Path(_WORKDIR.value or f'{_NEW.value}/evaluation')
   with exit_with_message():
+    if not _WORKDIR.value and is_store(str(_NEW.value)):
+      raise InputError(
+        f'--new={_NEW.value}: a store, in which results have no place. Name a '
+        'folder for them by --workdir.'
+      )
     judge(
       {
         'old': _OLD.value,

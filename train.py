@@ -62,7 +62,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   if needs_old_model(config.method):
     path = old_path(config, workdir)
     selections = workdir / 'embeddings' / 'old'
-    if not config.old.path or has_embeddings(path, retrieval_sets, selections):
+    if not config.old.path or has_embeddings(
+      path, retrieval_sets, f'{config.data.name}-train', selections
+    ):
       old = path
   train_upgrade(config, workdir)
   if not retrieval_sets:
@@ -98,7 +100,9 @@ def _finished_results(
     for facts in results['protocol'].values()
     if facts['benchmark'] == 'revisited'
   )
-  wanted = list(results['datasets']) == names and same_protocol
+  # An old encoder that could not be judged then may have its vectors now.
+  both = 'old' in results['encoders'] or not needs_old_model(config.method)
+  wanted = list(results['datasets']) == names and same_protocol and both
   return results if wanted else None
 
 

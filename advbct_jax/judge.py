@@ -8,8 +8,14 @@ import pathlib
 from typing import Any
 
 from advbct_jax.data.ground_truth import RetrievalSet
-from advbct_jax.embeddings.sources import Source, from_encoder, from_stores
+from advbct_jax.embeddings.sources import (
+  Source,
+  from_encoder,
+  from_stores,
+  open_named_store,
+)
 from advbct_jax.errors import InputError
+from advbct_jax.retrieval.comparability import require_one_encoder
 from advbct_jax.retrieval.evaluation import evaluate
 from advbct_jax.retrieval.report import print_results, write_report
 from advbct_jax.training.checkpoints import is_workdir, load_encoder
@@ -46,6 +52,7 @@ def _open_encoder(
 def has_embeddings(
   path: pathlib.Path,
   retrieval_sets: Sequence[RetrievalSet],
+  training_name: str,
   selections: pathlib.Path,
 ) -> bool:
   """Whether an encoder can be judged; if not, says why.
@@ -55,18 +62,25 @@ def has_embeddings(
   Args:
     path: the workdir of a run, a store, or a folder of stores.
     retrieval_sets: the benchmarks.
+    training_name: of the training images.
     selections: a folder for what is taken out of a store.
+
+  Raises:
+    InputError: if the embeddings to train against are another encoder's than
+      those to judge.
   """
   if is_workdir(path):
     return True
+  source = from_stores(path, selections)
+  stores = [open_named_store(path, training_name)]
   try:
-    source = from_stores(path, selections)
     for retrieval_set in retrieval_sets:
-      source(retrieval_set.queries)
-      source(retrieval_set.gallery)
+      stores.append(source(retrieval_set.queries))
+      stores.append(source(retrieval_set.gallery))
   except InputError as error:
     print(f'the old encoder will not be judged, only the new one: {error}')
     return False
+  require_one_encoder(stores)
   return True
 
 

@@ -12,10 +12,11 @@ over all pixels that fall together (antialiasing). torchvision's `Resize` on a
 PIL image is the same filter, and on tensors a close one with `antialias=True`.
 OpenCV's `INTER_LINEAR`, and torch's `interpolate` by default, don't average:
 their vectors are others, the more so the larger the image. Other JPEG decoders
-differ by a grey level or two (`python -m benchmarks.resampling` measures).
+differ by a grey level or two.
 """
 
 import argparse
+import hashlib
 import json
 import pathlib
 
@@ -30,8 +31,13 @@ from torch.nn import functional
 def load_encoder(path: pathlib.Path) -> tuple[torch.nn.Module, dict]:
   """Reads an encoder, and the card that lies beside it."""
   card = json.loads(path.with_suffix('.json').read_text())
+  if hashlib.sha256(path.read_bytes()).hexdigest() != card['sha256']:
+    raise SystemExit(f'{path}: not the file that its card speaks of.')
+  if path.suffix == '.safetensors':
+    tensors = safetensors.torch.load_file(path)
+  else:
+    tensors = torch.load(path, weights_only=True)
   encoder = build_encoder(card)
-  tensors = safetensors.torch.load_file(path)
   # Beside the encoder a file may hold what it was trained with: a classifier,
   # a discriminator, boundaries.
   encoder.load_state_dict(
@@ -51,28 +57,44 @@ def preprocess(image: Image.Image, card: dict) -> torch.Tensor:
 
 
 def embed(
-  encoder: torch.nn.Module, card: dict, paths: list[pathlib.Path]
+  encoder: torch.nn.Module,
+  card: dict,
+  paths: list[pathlib.Path],
+  compatible: bool = False,
 ) -> torch.Tensor:
-  """Embeds images, [N, D] of length 1: their dot products are cosines."""
+  """Embeds images, [N, D] of length 1: their dot products are cosines.
+
+  An encoder that is wider than the old one is compared with old vectors by its
+  first components alone, cut off before they are normalised.
+  """
   images = torch.stack([preprocess(Image.open(path), card) for path in paths])
   with torch.inference_mode():
-    return functional.normalize(encoder(images))
+    embeddings = encoder(images)
+  if compatible:
+    width = card['compatible_dimension'] or card['dimension']
+    embeddings = embeddings[:, :width]
+  return functional.normalize(embeddings)
 
 
 def main() -> None:
   """Prints the beginning of each embedding, and stores them all if told to."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('encoder', type=pathlib.Path, help='.safetensors')
+  parser.add_argument('encoder', type=pathlib.Path, help='.safetensors or .pth')
   parser.add_argument('images', type=pathlib.Path, nargs='+')
   parser.add_argument('--out', type=pathlib.Path, help='.npy for the vectors')
+  parser.add_argument(
+    '--compatible',
+    action='store_true',
+    help='only the part that old vectors can be compared with',
+  )
   arguments = parser.parse_args()
   encoder, card = load_encoder(arguments.encoder)
-  embeddings = embed(encoder, card, arguments.images).numpy()
+  embeddings = embed(encoder, card, arguments.images, arguments.compatible)
   for path, embedding in zip(arguments.images, embeddings, strict=True):
     start = ' '.join(f'{value:.4f}' for value in embedding[:6])
     print(f'{path}: {start} … ({len(embedding)})')
   if arguments.out:
-    np.save(arguments.out, embeddings)
+    np.save(arguments.out, embeddings.numpy())
 
 
 if __name__ == '__main__':

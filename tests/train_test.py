@@ -110,6 +110,37 @@ def test_an_old_encoder_known_by_its_training_vectors_alone_is_not_judged(
   assert 'the old encoder will not be judged' in capsys.readouterr().out
 
 
+def test_an_old_encoder_is_judged_once_its_vectors_are_there(
+  finished, config, train, tmp_path
+):
+  stores = tmp_path / 'stores'
+  theirs = finished / 'old/embeddings'
+  shutil.copytree(theirs / 'tiny-train', stores / 'tiny-train')
+  config.old.path = str(stores)
+  train.run(config, tmp_path / 'new')
+  for name in ('tiny-index', 'tiny-test'):
+    shutil.copytree(theirs / name, stores / name)
+  train.run(config, tmp_path / 'new')
+
+  results = json.loads((tmp_path / 'new/results.json').read_text())
+  wanted = json.loads((finished / 'results.json').read_text())
+  assert results['datasets'] == wanted['datasets']
+
+
+def test_stores_of_two_encoders_are_not_one_old_side(
+  finished, config, train, tmp_path
+):
+  stores = tmp_path / 'stores'
+  shutil.copytree(finished / 'old/embeddings', stores)
+  card = json.loads((stores / 'tiny-index/card.json').read_text())
+  changed = json.dumps(card | {'weights': 'others'})
+  (stores / 'tiny-index/card.json').write_text(changed)
+  config.old.path = str(stores)
+  with pytest.raises(InputError, match='weights: others there'):
+    train.run(config, tmp_path / 'new')
+  assert not (tmp_path / 'new/checkpoints').exists()
+
+
 def test_a_finished_run_is_held_against_the_old_encoder_that_is_named(
   finished, config, train, tmp_path
 ):
@@ -118,7 +149,7 @@ def test_a_finished_run_is_held_against_the_old_encoder_that_is_named(
   card = dataclasses.replace(theirs.card, complete=False)
   write_store(tmp_path / 'other', card, theirs.ids(), 2 * theirs.read())
   config.old.path = str(tmp_path / 'other')
-  with pytest.raises(InputError, match=r'old_embeddings: .* there, .* here'):
+  with pytest.raises(InputError, match=r'old_side: .* there, .* here'):
     train.run(config, workdir)
 
 

@@ -16,18 +16,16 @@ def batch_norms(flat: Iterable[str]) -> list[str]:
 
 def expected_counters(
   config: ml_collections.ConfigDict, flat: Iterable[str], step: int
-) -> dict[str, int | None]:
-  """How many batches each BatchNorm has seen.
+) -> dict[str, int]:
+  """How many batches each BatchNorm sees in a training of ours.
 
   Every one sees a batch a step, but a discriminator that sees both domains one
-  after the other sees two. Weights that came from elsewhere may tell something
-  else; None for those that have no counter.
+  after the other sees two.
   """
   advbct = config.get('advbct', {})
   norm = advbct.get('discriminator_norm', 'per_domain')
   twice = ['method/discriminator/bn1'] if norm == 'per_domain' else []
-  told = config.pytorch.counters if 'pytorch' in config else {}
   return {
-    module: told.get(module, 2 * step if module in twice else step)
+    module: 2 * step if module in twice else step
     for module in batch_norms(flat)
   }

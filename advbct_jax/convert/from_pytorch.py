@@ -2,8 +2,9 @@
 
   python -m advbct_jax.convert from-pytorch IN.safetensors WORKDIR
 
-What comes in goes out again bit for bit, under its own names and with
-BatchNorm's counters.
+Float32 weights that have a place here go out again bit for bit; to-pytorch
+--layout=original gives them their own names and BatchNorm's counters, too.
+Half precision becomes float32, and classifiers called fc or head are left out.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from advbct_jax.training.checkpoints import (
 from advbct_jax.training.state import TrainState
 from advbct_jax.training.workdir import claim_inputs
 from advbct_jax.weights.architectures import (
+  describe_assumptions,
   find_image_size,
   infer_beside_encoder,
   infer_model,
@@ -51,6 +53,13 @@ from advbct_jax.weights.layouts import (
 from advbct_jax.weights.loading import describe_match, match_tensors
 
 _DEFAULT_IMAGE_SIZE = 224
+# What an error calls by its place in a config, and its name here: of a flag, or
+# of a card's field.
+_NAMES = {
+  'config.data.image_size': '--image_size',
+  'config.model.pooling': '--pooling',
+  'config.model.': '',
+}
 _MODEL_FIELDS = (
   'architecture',
   'width',
@@ -131,7 +140,7 @@ def import_weights(
 
   Raises:
     InputError: if the weights are damaged or of no architecture that is known,
-      or the folder is in use.
+      or the folder is in use or cannot be written.
   """
   if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
     raise InputError(
@@ -149,18 +158,25 @@ def import_weights(
   else:
     model = infer_model(shapes, layout, weights)
   model['pooling'] = pooling or model['pooling']
+  bound = find_image_size(shapes, layout, weights)
   if image_size is None:
-    bound = card.image_size if card else find_image_size(shapes, layout)
-    image_size = bound or _DEFAULT_IMAGE_SIZE
-  beside = infer_beside_encoder(shapes, layout, model['dimension'])
+    image_size = card.image_size if card else bound or _DEFAULT_IMAGE_SIZE
+  beside = infer_beside_encoder(shapes, layout, model['dimension'], weights)
   model.setdefault('compatible_dimension', _compatible_dimension(model, beside))
   matched = match_tensors(
     tensors,
-    _encoder_shapes(model, image_size) | beside,
+    _encoder_shapes(model, image_size, weights) | beside,
     layout,
     f'{weights}: by its {"card" if card else "names and shapes"} it is of a '
     f'{model["architecture"]}, but the weights do not fit.',
-    f'Wanted: the weights of one ({summarize_model(model)}) and nothing else.',
+    f'Wanted: the weights of one ({summarize_model(model)}, for images of '
+    f'{image_size}×{image_size}) and nothing else.'
+    + (
+      f' Their position embeddings are for images of {bound}×{bound}: set '
+      f'--image_size={bound}.'
+      if bound and bound != image_size
+      else ''
+    ),
   )
   counters = _find_counters(tensors, matched, layout, weights)
   # Of the embedding layer, which starts with the training, if there is one.
@@ -185,7 +201,8 @@ def import_weights(
     },
   }
   _write_workdir(workdir, config, matched, step)
-  return _report(workdir, tensors, others, matched, layout, config)
+  assumed = '' if card else describe_assumptions(model)
+  return _report(workdir, tensors, others, matched, layout, config, assumed)
 
 
 def _find_normalization(card: WeightsCard, path: pathlib.Path) -> str:
@@ -207,17 +224,23 @@ def _find_normalization(card: WeightsCard, path: pathlib.Path) -> str:
 
 
 def _encoder_shapes(
-  model: Mapping[str, Any], image_size: int
+  model: Mapping[str, Any], image_size: int, source: str
 ) -> dict[str, tuple[int, ...]]:
   """The shapes of an encoder's variables, by their path in a state."""
   if image_size < 1:
     raise InputError(f'--image_size is {image_size}; wanted: more than 0.')
-  encoder = make_encoder(**encoder_options(ml_collections.ConfigDict(model)))
-  variables = jax.eval_shape(
-    lambda key, images: encoder.init(key, images, train=False),
-    jax.random.key(0),
-    jax.ShapeDtypeStruct((1, image_size, image_size, 3), 'float32'),
-  )
+  try:
+    encoder = make_encoder(**encoder_options(ml_collections.ConfigDict(model)))
+    variables = jax.eval_shape(
+      lambda key, images: encoder.init(key, images, train=False),
+      jax.random.key(0),
+      jax.ShapeDtypeStruct((1, image_size, image_size, 3), 'float32'),
+    )
+  except InputError as error:
+    message = str(error)
+    for field, name in _NAMES.items():
+      message = message.replace(field, name)
+    raise InputError(f'{source}: {message}') from error
   return {
     f'{collection}/encoder/{path}': leaf.shape
     for collection, tree in variables.items()
@@ -262,23 +285,31 @@ def _write_workdir(
 ) -> None:
   """Writes what a finished run leaves; it appears whole or not at all."""
   tree = traverse_util.unflatten_dict(flat, sep='/')
-  if workdir.exists():
-    workdir.rmdir()  # empty, it may be taken
-  with new_folder(workdir) as folder:
-    config_text = json.dumps(config.to_dict(), indent=2)
-    write_text(folder / 'config.json', config_text + '\n')
-    claim_inputs(
-      folder, {'steps': step, 'training_images': None, 'old_weights': None}
-    )
-    save_state(
-      folder,
-      TrainState(
-        step=jnp.asarray(step, jnp.int32),
-        params=tree['params'],
-        batch_stats=tree.get('batch_stats', {}),
-        opt_state={},
-      ),
-    )
+  place = workdir.absolute()  # the current folder has no name of its own
+  try:
+    if place.exists():
+      place.rmdir()  # empty, it may be taken
+    with new_folder(place) as folder:
+      config_text = json.dumps(config.to_dict(), indent=2)
+      write_text(folder / 'config.json', config_text + '\n')
+      claim_inputs(
+        folder,
+        {'steps': step, 'training_images': None, 'old_side': None},
+      )
+      save_state(
+        folder,
+        TrainState(
+          step=jnp.asarray(step, jnp.int32),
+          params=tree['params'],
+          batch_stats=tree.get('batch_stats', {}),
+          opt_state={},
+        ),
+      )
+  except OSError as error:
+    raise InputError(
+      f'{workdir}: cannot be written ({error}). Make room, or choose another '
+      'folder.'
+    ) from error
 
 
 def _report(
@@ -288,6 +319,7 @@ def _report(
   matched: Mapping[str, np.ndarray],
   layout: Layout,
   config: ml_collections.ConfigDict,
+  assumed: str,
 ) -> str:
   """What was found in the weights, and where it went."""
   size = config.data.image_size
@@ -303,6 +335,8 @@ def _report(
     f'images are squashed to {size}×{size} and normalised as '
     f'{config.data.normalization}; be sure that the weights expect it',
   ]
+  if assumed:
+    lines.append(assumed)
   if kinds:
     lines.append(f'{", ".join(sorted(kinds))} became float32')
   if unused := [name for name in tensors if name not in used]:

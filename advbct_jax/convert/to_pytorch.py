@@ -4,7 +4,7 @@ python -m advbct_jax.convert to-pytorch WORKDIR OUT.safetensors
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import pathlib
 
@@ -24,7 +24,11 @@ from advbct_jax.training.checkpoints import (
 )
 from advbct_jax.training.state import TrainState
 from advbct_jax.training.workdir import require_finished
-from advbct_jax.weights.cards import WeightsCard, read_card, summarize_model
+from advbct_jax.weights.cards import (
+  WeightsCard,
+  require_ours,
+  summarize_model,
+)
 from advbct_jax.weights.files import (
   import_torch,
   write_weights,
@@ -37,6 +41,8 @@ from advbct_jax.weights.layouts import (
   to_pytorch,
 )
 
+# The very names and counters that weights came in with.
+ORIGINAL = 'original'
 # Whose own modules hold an encoder with a given head.
 _LAYOUT_OF_HEAD = {
   'batch_norm': 'published',
@@ -61,10 +67,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
   )
   parser.add_argument(
     '--layout',
-    choices=LAYOUTS,
-    help='whose names the weights get; timm is for the backbone alone '
-    '(default: those that they came with, else published, opencompatible or '
-    'timm for the heads batch_norm, linear or none)',
+    choices=[*LAYOUTS, ORIGINAL],
+    help='whose names the weights get; timm is for the backbone alone, '
+    'original for those that from-pytorch found (default: published, '
+    'opencompatible or timm for the heads batch_norm, linear or none)',
   )
   parser.set_defaults(
     run=lambda flags: print(
@@ -81,8 +87,8 @@ def export_weights(
   Args:
     workdir: of a finished run.
     out: the file; what is there is replaced.
-    layout_name: a key of `LAYOUTS`; None takes the one that the weights came
-      with, or the one whose modules have the encoder's head.
+    layout_name: a key of `LAYOUTS`, or `ORIGINAL`; None takes the one whose
+      modules have the encoder's head.
 
   Returns:
     What was written, as text.
@@ -103,10 +109,10 @@ def export_weights(
   if layout.name == TIMM.name:
     encoder, flat = _take_backbone(encoder, flat)
   names = {ours: layout.pytorch_name(ours) for ours in flat}
-  card = _describe(config, encoder, flat, layout)
+  card = _describe(config, encoder, flat, layout_name or layout.name)
   counters = {
     layout.counter_name(module): count
-    for module, count in expected_counters(config, flat, step).items()
+    for module, count in _counters(config, flat, step, layout_name).items()
     if count is not None
   }
   tensors = {
@@ -131,6 +137,12 @@ def export_weights(
   }
   if left_out:
     lines.append(f'left out, without a name there: {", ".join(left_out)}')
+  usual = (config.model.width, config.model.stem) == (1, 'imagenet')
+  if layout.name == TIMM.name and not usual:
+    lines.append(
+      f"timm's own {config.model.architecture} is wider or has another stem "
+      'and does not take these; the modules in examples/ do'
+    )
   return '\n'.join(lines)
 
 
@@ -145,27 +157,21 @@ def _require_writable(out: pathlib.Path) -> None:
     raise InputError(f'{out}: a folder; wanted: the name of a file.')
   if suffix not in SAFETENSORS:
     import_torch(out)
-  beside = card_path(out)
-  if not beside.exists():
-    return
-  card = read_card(out)
-  if card is None or card.file != out.name:
-    owner = card.file if card else 'something else'
-    raise InputError(
-      f'{beside}: the card of {out.name} belongs there, but there is that of '
-      f'{owner}. Choose another name, or move it away.'
-    )
+  require_ours(out)
 
 
 def _choose_layout(
   config: ml_collections.ConfigDict, name: str | None
 ) -> Layout:
-  """The layout of a name, or the one that the weights of a workdir came in."""
-  if 'pytorch' in config:
-    origin = Layout(**config.pytorch.layout.to_dict())
-    if name in (None, origin.name):
-      return origin
-  head = config.model.get('head', 'batch_norm')
+  """The layout of a name, or without one that of the encoder's head."""
+  if name == ORIGINAL:
+    if 'pytorch' not in config:
+      raise InputError(
+        f'--layout={name}: this encoder was trained here and came from nowhere '
+        'else. Leave --layout out.'
+      )
+    return Layout(**config.pytorch.layout.to_dict())
+  head = config.model.head
   own = _LAYOUT_OF_HEAD[head]
   if name not in (None, own, TIMM.name):
     raise InputError(
@@ -173,6 +179,26 @@ def _choose_layout(
       f'{own}, or timm for the backbone alone.'
     )
   return LAYOUTS[name or own]
+
+
+def _counters(
+  config: ml_collections.ConfigDict,
+  flat: Iterable[str],
+  step: int,
+  layout_name: str | None,
+) -> dict[str, int | None]:
+  """What each BatchNorm's counter says; None for none.
+
+  Weights that came from elsewhere keep theirs. Those that had none get the
+  usual ones, which loaders insist on, but under the original names.
+  """
+  told = config.pytorch.counters if 'pytorch' in config else {}
+  counters: dict[str, int | None] = {}
+  for module, usual in expected_counters(config, flat, step).items():
+    counters[module] = told.get(module, usual)
+    if counters[module] is None and layout_name != ORIGINAL:
+      counters[module] = usual
+  return counters
 
 
 def _flatten(state: TrainState) -> dict[str, np.ndarray]:
@@ -197,7 +223,7 @@ def _describe(
   config: ml_collections.ConfigDict,
   encoder: Encoder,
   flat: Mapping[str, np.ndarray],
-  layout: Layout,
+  layout_name: str,
 ) -> WeightsCard:
   """The card of an encoder, but for the file that it goes into."""
   model = config.model
@@ -208,8 +234,8 @@ def _describe(
     if 'encoder' in parts
   }
   size = config.data.image_size
-  normalization = NORMALIZATIONS[config.data.get('normalization', 'imagenet')]
-  whole = encoder.head == model.get('head', 'batch_norm')
+  normalization = NORMALIZATIONS[config.data.normalization]
+  whole = encoder.head == model.head
   return WeightsCard(
     file='',
     architecture=model.architecture,
@@ -218,8 +244,8 @@ def _describe(
     pooling=encoder.backbone.pooling,
     head=encoder.head,
     dimension=encoder.dimension,
-    compatible_dimension=model.get('compatible_dimension', 0) if whole else 0,
-    layout=layout.name,
+    compatible_dimension=model.compatible_dimension if whole else 0,
+    layout=layout_name,
     image_size=size,
     weights=FrozenEncoder(model.architecture, encoder, variables, size).digest,
     sha256='',

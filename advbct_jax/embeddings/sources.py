@@ -66,12 +66,18 @@ def from_stores(path: pathlib.Path, selections: pathlib.Path) -> Source:
 
   Args:
     path: a folder of stores, each called as its image set is (`store_name`), or
-      one store that has all images, whose rows are then found by their ids.
-    selections: a folder for the rows that are taken out of one store.
+      one store that has all images. Rows are found by their ids, whatever their
+      order.
+    selections: a folder for rows that are taken out of a store.
 
   Raises:
     InputError: if there are no stores at the path.
   """
+  if path.is_file():
+    raise InputError(
+      f'{path}: a file. Weights become a workdir first, by python -m '
+      'advbct_jax.convert from-pytorch; vectors become a store, by to-store.'
+    )
   if not is_store(path) and not any(map(is_store, _folders(path))):
     raise InputError(
       f'{path}: neither the workdir of a run (no config.json), nor an '
@@ -79,14 +85,48 @@ def from_stores(path: pathlib.Path, selections: pathlib.Path) -> Source:
     )
 
   def source(image_set: ImageSet) -> EmbeddingStore:
-    if is_store(path):
-      return _select(open_store(path), image_set, selections)
-    # Who made vectors elsewhere may not tell crops from whole images.
-    names = (store_name(image_set), image_set.name)
-    named = [path / name for name in names if is_store(path / name)]
-    return open_store(named[0] if named else path / names[0])
+    store = open_named_store(path, store_name(image_set), image_set.name)
+    return _select(store, image_set, selections)
 
   return source
+
+
+def open_named_store(path: pathlib.Path, *names: str) -> EmbeddingStore:
+  """Opens the store at a path, or the one of a name in a folder of stores.
+
+  Args:
+    path: a store or a folder of stores.
+    names: what the store may be called, the best name first. Who made vectors
+      elsewhere may not tell crops from whole images.
+
+  Raises:
+    InputError: if there is none, or it is incomplete or damaged.
+  """
+  if is_store(path):
+    return open_store(path)
+  named = [path / name for name in names if is_store(path / name)]
+  return open_store(named[0] if named else path / names[0])
+
+
+def find_rows(store: EmbeddingStore, image_set: ImageSet) -> np.ndarray:
+  """Finds the rows of images in a store by their ids.
+
+  Returns:
+    [N] positions in the store, in the order of the images.
+
+  Raises:
+    InputError: if the store lacks some of them.
+  """
+  row_of = {image_id: row for row, image_id in enumerate(store.ids())}
+  missing = [image_id for image_id in image_set.ids if image_id not in row_of]
+  if missing:
+    raise InputError(
+      f'{store.path}: it has no embedding of {len(missing)} of the '
+      f'{len(image_set)} images of {image_set.name}, such as {missing[0]}. '
+      'Name a store that has them all, or a folder with a store called '
+      f'{store_name(image_set)}.'
+    )
+  return np.array([row_of[image_id] for image_id in image_set.ids])
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:
@@ -100,16 +140,7 @@ def _select(
   digest = image_set.ids_digest()
   if store.card.ids_digest == digest:
     return store
-  row_of = {image_id: row for row, image_id in enumerate(store.ids())}
-  missing = [image_id for image_id in image_set.ids if image_id not in row_of]
-  if missing:
-    raise InputError(
-      f'{store.path}: it has no embedding of {len(missing)} of the '
-      f'{len(image_set)} images of {image_set.name}, such as {missing[0]}. '
-      'Name a store that has them all, or a folder with a store called '
-      f'{store_name(image_set)}.'
-    )
-  rows = np.array([row_of[image_id] for image_id in image_set.ids])
+  rows = find_rows(store, image_set)
   labels = store.labels()
   if labels is not None:
     labels = [labels[row] for row in rows]
@@ -122,6 +153,12 @@ def _select(
     complete=False,
   )
   path = selections / store_name(image_set)
+  if path.resolve() == store.path.resolve():
+    raise InputError(
+      f'{path}: the rows of {image_set.name} would be put there, but that is '
+      'where they come from. Choose another --workdir.'
+    )
+  embeddings = store.read_rows(rows)
   # Only a copy: one of another store, or one that a kill cut short, may go.
   shutil.rmtree(path, ignore_errors=True)
-  return write_store(path, card, image_set.ids, store.read_rows(rows), labels)
+  return write_store(path, card, image_set.ids, embeddings, labels)

@@ -5,6 +5,7 @@ a mixture gives figures that look like figures. So every store is held against
 the images that it should be about, and against the other stores of its side.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from advbct_jax.data.images import ImageSet
@@ -72,6 +73,29 @@ class EncoderStores:
         'do. Name the right store, or have this one filled again.'
       )
     return store
+
+
+def require_one_encoder(stores: Sequence[EmbeddingStore]) -> None:
+  """Refuses stores of different encoders.
+
+  Raises:
+    InputError: naming two of them and what differs.
+  """
+  first, *others = stores
+  wanted = _identity(first.card)
+  for store in others:
+    found = _identity(store.card)
+    if differences := [
+      f'{name}: {found[name]} there, {wanted[name]} in {first.path}'
+      for name in wanted
+      if found[name] != wanted[name]
+    ]:
+      raise InputError(
+        f'{store.path}: of another encoder than {first.path}:\n  '
+        + '\n  '.join(differences)
+        + '\nWanted: stores of the one old encoder. Vectors of two encoders '
+        "don't compare."
+      )
 
 
 def require_comparable(

@@ -12,10 +12,16 @@ import orbax.checkpoint as ocp
 
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError
-from advbct_jax.models.encoder import make_encoder
+from advbct_jax.models.encoder import Encoder, make_encoder
 from advbct_jax.training.state import TrainState
 
 _FOLDER = 'checkpoints'
+
+# Fields that are younger than some workdirs, as they were taken to be before.
+_YOUNG_FIELDS = {
+  'model': {'pooling': 'auto', 'head': 'batch_norm', 'compatible_dimension': 0},
+  'data': {'normalization': 'imagenet'},
+}
 
 
 class Checkpoints:
@@ -114,7 +120,12 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """
   path = workdir / 'config.json'
   try:
-    return ml_collections.ConfigDict(json.loads(path.read_text()))
+    config = json.loads(path.read_text())
+    for part in (config, config.get('old', {})):
+      for name, fields in _YOUNG_FIELDS.items():
+        if name in part:
+          part[name] = fields | part[name]
+    return ml_collections.ConfigDict(config)
   except (OSError, ValueError) as error:
     raise InputError(
       f'{path}: cannot read the config of a run ({error}). Wanted: the '
@@ -170,15 +181,25 @@ def load_encoder(workdir: pathlib.Path) -> FrozenEncoder:
       ),
     )['state']
   return FrozenEncoder(
-    name=config.model.architecture,
+    name=_encoder_name(config.model.architecture, encoder),
     module=encoder,
     variables={
       collection: tree['encoder'] for collection, tree in restored.items()
     },
     image_size=size,
-    normalization=config.data.get('normalization', 'imagenet'),
-    compatible_dimension=config.model.get('compatible_dimension', 0),
+    normalization=config.data.normalization,
+    compatible_dimension=config.model.compatible_dimension,
   )
+
+
+def _encoder_name(architecture: str, encoder: Encoder) -> str:
+  """What an encoder is called in stores: also by what its weights don't tell.
+
+  Two encoders of the same weights that pool differently are two encoders.
+  """
+  pooling = encoder.backbone.pooling
+  usual = make_encoder(architecture).backbone.pooling
+  return architecture if pooling == usual else f'{architecture}-{pooling}'
 
 
 def load_trained(workdir: pathlib.Path) -> TrainState:

@@ -4,15 +4,19 @@ import pathlib
 
 import ml_collections
 
-from advbct_jax.data.images import ImageSet
-from advbct_jax.data.splits import Split, split_by_old_labels
+from advbct_jax.data.splits import split_by_old_labels
 from advbct_jax.embeddings.class_statistics import class_statistics
 from advbct_jax.embeddings.extract import FrozenEncoder, extract
-from advbct_jax.embeddings.sources import from_stores
-from advbct_jax.embeddings.store import EmbeddingStore, is_store, open_store
+from advbct_jax.embeddings.sources import (
+  find_rows,
+  from_stores,
+  open_named_store,
+)
+from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
 from advbct_jax.methods import METHODS
 from advbct_jax.methods.method import OldModel
+from advbct_jax.models.encoder import make_encoder
 from advbct_jax.training.checkpoints import (
   encoder_options,
   is_workdir,
@@ -56,24 +60,28 @@ def old_path(
   return pathlib.Path(config.old.path or workdir / 'old')
 
 
-def check_old_side(config: ml_collections.ConfigDict) -> None:
+def check_old_side(
+  config: ml_collections.ConfigDict, images: TrainingImages
+) -> None:
   """Refuses an old side that cannot fit, before anything is trained.
 
   Args:
     config: of the upgrade.
+    images: of the upgrade.
 
   Raises:
     InputError: if there is nothing at `config.old.path`, or the old encoder has
       another width than the compatible part of the new one, or another shape
       where the new one shall start from it.
   """
-  path = pathlib.Path(config.old.path)
-  if config.old.path and not is_workdir(path):
-    dimension = _find_store(path, f'{config.data.name}-train').card.dimension
-    model = None
-  else:
-    model = read_config(path).model if config.old.path else config.old.model
-    dimension = model.dimension
+  path, theirs = pathlib.Path(config.old.path), None
+  if not config.old.path:
+    theirs = old_config(config)
+  elif is_workdir(path):
+    theirs = read_config(path)
+  dimension = (
+    theirs.model.dimension if theirs else _check_store(path, config, images)
+  )
   if dimension != compatible_dimension(config.model):
     raise InputError(
       f'the old embeddings ({config.old.path or "config.old.model.dimension"}) '
@@ -82,17 +90,51 @@ def check_old_side(config: ml_collections.ConfigDict) -> None:
       f'{config.model.compatible_dimension}; wanted: the same width, or a '
       'wider new encoder with the old width as its compatible_dimension.'
     )
-  if config.model.init_weights == 'old' and model is not None:
-    shape = encoder_options(config.model).keys() - {'dtype'}
-    differing = [
-      name for name in sorted(shape) if model.get(name) != config.model[name]
-    ]
+  if config.model.init_weights == 'old' and theirs:
+    there, here = _describe_start(theirs), _describe_start(config)
+    differing = [name for name in here if there[name] != here[name]]
     if differing:
       raise InputError(
         "config.model.init_weights is 'old', but the old encoder has another "
-        + ', '.join(f'{name} ({model.get(name)})' for name in differing)
-        + '; wanted: the same config.model as the old one, or another start.'
+        + ', '.join(f'{name} ({there[name]})' for name in differing)
+        + '; wanted: the same as the old one in config.model and config.data, '
+        'or another start.'
       )
+
+
+def _check_store(
+  path: pathlib.Path, config: ml_collections.ConfigDict, images: TrainingImages
+) -> int:
+  """Refuses an unfit store of old embeddings; returns their width."""
+  if config.model.init_weights == 'old':
+    raise InputError(
+      f"config.model.init_weights is 'old', but of the old encoder ({path}) "
+      'only vectors are known; wanted: another start, or a config.old.path '
+      'with its weights.'
+    )
+  from_stores(path, path)  # refuses what is none, and opens nothing yet
+  store = open_named_store(path, images.image_set.name)
+  rows = find_rows(store, images.image_set)
+  if labels := store.labels():
+    known = split_by_old_labels(
+      images.split, [labels[row] for row in rows], store.path
+    )
+    print(
+      f'{store.path}: by its labels the old model knows {len(known.old_rows)} '
+      f'images of {known.old_classes} classes; config.data.split does not count'
+    )
+  return store.card.dimension
+
+
+def _describe_start(config: ml_collections.ConfigDict) -> dict[str, object]:
+  """What two encoders must share for one to start from the other's weights."""
+  options = encoder_options(config.model)
+  backbone = make_encoder(**options).backbone
+  del options['dtype']
+  return options | {
+    'pooling': backbone.pooling,
+    'normalization': config.data.normalization,
+  }
 
 
 def prepare_old_side(
@@ -122,24 +164,13 @@ def prepare_old_side(
   if is_workdir(path):
     encoder, store = _old_store_of_run(path, config, images)
   else:
-    store = _old_store(path, images.image_set, workdir)
-    split = _known_to(store, split)
+    source = from_stores(path, workdir / 'embeddings' / 'old')
+    store = source(images.image_set)
+    if (labels := store.labels()) is not None:
+      split = split_by_old_labels(split, labels, store.path)
   embeddings = store.read()
   statistics = class_statistics(embeddings, split.old_labels, split.old_classes)
   return OldSide(embeddings, OldModel(statistics, split.old_class), encoder)
-
-
-def _known_to(store: EmbeddingStore, split: Split) -> Split:
-  """What the labels of a store say of the old model; the config without any."""
-  labels = store.labels()
-  if labels is None:
-    return split
-  split = split_by_old_labels(split, labels, store.path)
-  print(
-    f'{store.path}: by its labels the old model knows {len(split.old_rows)} '
-    f'images of {split.old_classes} classes; config.data.split does not count'
-  )
-  return split
 
 
 def _old_store_of_run(
@@ -187,22 +218,3 @@ def _embed(
     load=images.load if same_size else None,
   )
   return encoder, store
-
-
-def _old_store(
-  path: pathlib.Path, image_set: ImageSet, workdir: pathlib.Path
-) -> EmbeddingStore:
-  store = from_stores(path, workdir / 'embeddings' / 'old')(image_set)
-  if store.card.ids_digest != image_set.ids_digest():
-    raise InputError(
-      f'{store.path}: these are embeddings of {store.card.count} images '
-      f'({store.card.images}), not of the {len(image_set)} of '
-      f'{image_set.name}, or in another order; wanted: an embedding of every '
-      'training image, in the order of train_clean.csv.'
-    )
-  return store
-
-
-def _find_store(path: pathlib.Path, name: str) -> EmbeddingStore:
-  """Opens a store, or the one of a name in a folder of stores."""
-  return open_store(path if is_store(path) else path / name)

@@ -28,8 +28,16 @@ from advbct_jax.training.schedules import (
 )
 from advbct_jax.training.state import TrainedModel, TrainState, create_state
 from advbct_jax.training.step import train_step
+from advbct_jax.weights.cards import read_card
 from advbct_jax.weights.files import read_tensors
+from advbct_jax.weights.hub import locate
 from advbct_jax.weights.loading import load_encoder_variables
+
+_NO_OLD_ENCODER = (
+  "config.model.init_weights is 'old', but there is no old encoder with "
+  'weights; wanted: a method that is tied to an old encoder, and a '
+  'config.old.path that is empty or the workdir of a run.'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +72,11 @@ class OldSide:
   encoder: FrozenEncoder | None = None
 
   def digest(self) -> str:
-    """A digest of the embeddings, which tells any two old sides apart."""
-    return hashlib.sha256(self.embeddings.data).hexdigest()
+    """A digest of all that training is told, which tells old sides apart."""
+    digest = hashlib.sha256(self.embeddings.data)
+    for leaf in jax.tree.leaves(self.model):
+      digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +151,7 @@ class Run:
     return {
       'steps': self.steps,
       'training_images': self.data.load.image_set.ids_digest(),
-      'old_embeddings': self.old.digest() if self.old else None,
+      'old_side': self.old.digest() if self.old else None,
     }
 
   @property
@@ -189,9 +200,31 @@ class Run:
     """
     state = jax.eval_shape(self.fresh_state)
     source = self.config.model.init_weights
+    if source == 'old' and self.old is None:
+      raise InputError(_NO_OLD_ENCODER)
     if source and source != 'old':
-      load_encoder_variables(
-        read_tensors(source), _encoder_variables(state), source
+      tensors = read_tensors(source)
+      self._require_same_images(source)
+      load_encoder_variables(tensors, _encoder_variables(state), source)
+
+  def _require_same_images(self, source: str) -> None:
+    """Refuses weights whose card says that they see or pool otherwise."""
+    card = read_card(locate(source))
+    if card is None:
+      return
+    normalization = NORMALIZATIONS[self.config.data.normalization]
+    encoder = make_encoder(**encoder_options(self.config.model))
+    here = {
+      'pooling': encoder.backbone.pooling,
+      'mean': normalization.mean,
+      'standard_deviation': normalization.deviation,
+    }
+    there = {name: getattr(card, name) for name in here}
+    if there != here:
+      raise InputError(
+        f'{source}: by its card these weights go with {there}, but the config '
+        f'says {here}. Set config.model.pooling and config.data.normalization '
+        'to those of the weights.'
       )
 
   def initial_state(self) -> TrainState:
@@ -220,11 +253,7 @@ class Run:
 
   def _old_variables(self, variables: Any) -> Any:
     if self.old is None or self.old.encoder is None:
-      raise InputError(
-        "config.model.init_weights is 'old', but there is no old encoder with "
-        'weights; wanted: a method that is tied to an old encoder, and a '
-        'config.old.path that is empty or the workdir of a run.'
-      )
+      raise InputError(_NO_OLD_ENCODER)
     given = self.old.encoder.variables
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (variables, given)]
     if shapes[0] != shapes[1]:

@@ -78,6 +78,7 @@ def describe_upgrade(
         f'old encoder: none is named, so {workdir / "old"} is trained first\n'
       )
       old_run = Run(old_config(config), images.training_set('old'), None)
+      old_run.check()
       text.append(summarize(old_run, images.image_set.name))
       text.append('\nthen the new encoder\n')
   return '\n'.join([*text, summarize(run, images.image_set.name)])
@@ -89,7 +90,7 @@ def _planned_run(
   """The run of a config with an old side of the right shapes, but empty."""
   old = None
   if needs_old_model(config.method):
-    check_old_side(config)
+    check_old_side(config, images)
     dimension = compatible_dimension(config.model)
     embeddings = np.zeros((0, dimension), np.float32)
     split = images.split

@@ -52,22 +52,53 @@ def infer_model(shapes: Shapes, layout: Layout, source: str) -> dict[str, Any]:
       f'first names are {", ".join(itertools.islice(shapes, 5))}. Wanted: '
       f'{_known()}, as timm or torchvision names their layers.'
     )
-  return fields | _infer_head(shapes, layout, features)
+  return fields | _infer_head(shapes, layout, features, source)
 
 
-def find_image_size(shapes: Shapes, layout: Layout) -> int | None:
+def describe_assumptions(model: Mapping[str, Any]) -> str:
+  """Says what no names and shapes tell, and what was taken instead.
+
+  Args:
+    model: what `infer_model` found.
+
+  Returns:
+    A sentence; empty where there is nothing to say.
+  """
+  if model['architecture'] in vit.VITS:
+    heads = vit.VITS[model['architecture']]().heads
+    return (
+      f'its attention is taken to have {heads} heads, as timm has, which '
+      'weights cannot tell; one with others embeds otherwise'
+    )
+  if model['stem'] == 'small':
+    return (
+      'the first convolution, 3×3, is taken to have stride 2 and no pooling '
+      'after it, which weights cannot tell; one with stride 1, as '
+      "CIFAR's ResNets have, embeds otherwise"
+    )
+  return ''
+
+
+def find_image_size(shapes: Shapes, layout: Layout, source: str) -> int | None:
   """The side in pixels that weights are bound to, None where it is free.
 
   Args:
     shapes: of the tensors, by name, without wrappers.
     layout: whose names they are.
+    source: what the weights are called in errors.
+
+  Raises:
+    InputError: if the position embeddings have another number of axes.
   """
-  shape = shapes.get(f'{layout.backbone}pos_embed')
-  return vit.PATCH * math.isqrt(shape[1] - 1) if shape else None
+  name = f'{layout.backbone}pos_embed'
+  if name not in shapes:
+    return None
+  positions = _shape(shapes, name, 3, source)[1]
+  return vit.PATCH * math.isqrt(max(positions - 1, 0))
 
 
 def infer_beside_encoder(
-  shapes: Shapes, layout: Layout, dimension: int
+  shapes: Shapes, layout: Layout, dimension: int, source: str
 ) -> dict[str, tuple[int, ...]]:
   """Finds what was trained beside the encoder: classifier and method.
 
@@ -75,14 +106,18 @@ def infer_beside_encoder(
     shapes: of the tensors, by name, without wrappers.
     layout: whose names they are.
     dimension: the width D of an embedding.
+    source: what the weights are called in errors.
 
   Returns:
     Shapes of our variables, by their path in a training state.
+
+  Raises:
+    InputError: if a weight has another number of axes.
   """
   found: dict[str, tuple[int, ...]] = {}
   classifier = f'{layout.parts.get("classifier")}.weight'
   if classifier in shapes:
-    classes = shapes[classifier][0]
+    classes, _ = _shape(shapes, classifier, 2, source)
     found['params/classifier/kernel'] = (dimension, classes)
   boundary = layout.parts.get('method/boundary', '')
   if boundary in shapes:
@@ -91,7 +126,8 @@ def infer_beside_encoder(
   norm = f'{layout.parts.get("method/discriminator/bn1")}.weight'
   if first in shapes:
     # It sees the compatible part of an embedding, which may be all of it.
-    embeddings = np.zeros((1, min(dimension, shapes[first][-1])), np.float32)
+    _, seen = _shape(shapes, first, 2, source)
+    embeddings = np.zeros((1, min(dimension, seen)), np.float32)
     discriminator = Discriminator('per_domain' if norm in shapes else 'none')
     variables = jax.eval_shape(
       discriminator.init, jax.random.key(0), embeddings, embeddings
@@ -104,15 +140,29 @@ def infer_beside_encoder(
   return found
 
 
+def _shape(
+  shapes: Shapes, name: str, axes: int, source: str
+) -> tuple[int, ...]:
+  """The shape of a tensor that must have so many axes."""
+  shape = shapes.get(name)
+  if shape is None or len(shape) != axes:
+    raise InputError(
+      f'{source}: {name} is {"missing" if shape is None else shape}; wanted: '
+      f'{axes} axes. The file is damaged, or its weights are of no '
+      'architecture that is known here.'
+    )
+  return shape
+
+
 def _infer_head(
-  shapes: Shapes, layout: Layout, features: int
+  shapes: Shapes, layout: Layout, features: int, source: str
 ) -> dict[str, Any]:
   projection = layout.parts.get('encoder/projection')
   if f'{projection}.weight' not in shapes:
     return {'head': 'none', 'dimension': features}
   return {
     'head': 'linear' if f'{projection}.bias' in shapes else 'batch_norm',
-    'dimension': shapes[f'{projection}.weight'][0],
+    'dimension': _shape(shapes, f'{projection}.weight', 2, source)[0],
   }
 
 
@@ -123,7 +173,7 @@ def _infer_resnet(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
     if 'layer1.0.conv3.weight' in shapes
     else resnet.BasicBlock
   )
-  size = shapes['conv1.weight'][-1]
+  stem_channels, _, _, size = _shape(shapes, 'conv1.weight', 4, source)
   names = [
     name
     for name, make in resnet.RESNETS.items()
@@ -136,9 +186,9 @@ def _infer_resnet(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
       f'{_known()}, with a first kernel of 7×7 or 3×3.'
     )
   channels = [
-    shapes['conv1.weight'][0],
+    stem_channels,
     *(
-      shapes[f'layer{stage + 1}.0.conv1.weight'][0]
+      _shape(shapes, f'layer{stage + 1}.0.conv1.weight', 4, source)[0]
       for stage in range(len(sizes))
     ),
   ]
@@ -182,7 +232,8 @@ def _infer_width(
 
 
 def _infer_vit(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
-  channels = shapes['pos_embed'][-1]
+  _, positions, channels = _shape(shapes, 'pos_embed', 3, source)
+  patch = _shape(shapes, 'patch_embed.proj.weight', 4, source)
   depth = len(
     {name.split('.')[1] for name in shapes if name.startswith('blocks.')}
   )
@@ -191,8 +242,7 @@ def _infer_vit(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
     for name, make in vit.VITS.items()
     if (make().depth, make().channels) == (depth, channels)
   ]
-  positions, patch = shapes['pos_embed'][1], shapes['patch_embed.proj.weight']
-  square = math.isqrt(positions - 1) ** 2 == positions - 1
+  square = math.isqrt(max(positions - 1, 0)) ** 2 == positions - 1
   if not names or patch[2:] != (vit.PATCH, vit.PATCH) or not square:
     raise InputError(
       f'{source}: a vision transformer of {depth} blocks and {channels} '

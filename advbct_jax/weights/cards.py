@@ -20,6 +20,14 @@ RESIZE = (
 )
 METRIC = 'cosine: scale embeddings to unit length, then take inner products'
 
+# What a card's JSON has in a field of some type.
+_JSON_KINDS: Mapping[Any, str] = {
+  str: 'a text',
+  int: 'a whole number',
+  float: 'a number',
+  tuple[float, ...]: 'a list of numbers',
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class WeightsCard:
@@ -78,7 +86,7 @@ def read_card(path: pathlib.Path) -> WeightsCard | None:
     The card; None if there is none.
 
   Raises:
-    InputError: if it is damaged.
+    InputError: if it is damaged, or says what cannot be.
   """
   beside = card_path(path)
   if not beside.exists():
@@ -95,16 +103,39 @@ def read_card(path: pathlib.Path) -> WeightsCard | None:
     found
   ):
     return None
-  names = [field.name for field in dataclasses.fields(WeightsCard)]
-  if missing := [name for name in names if name not in found]:
+  kinds = {field.name: field.type for field in dataclasses.fields(WeightsCard)}
+  if faults := _find_faults(found, kinds):
     raise InputError(
-      f'{beside}: this card of {path.name} lacks {", ".join(missing)}. Fetch '
-      'it again, or move it away to use the weights without a card.'
+      f'{beside}: in this card of {path.name}, {"; ".join(faults)}. Fetch it '
+      'again, or move it away to use the weights without a card.'
     )
-  fields: dict[str, Any] = {name: found[name] for name in names}
+  fields: dict[str, Any] = {name: found[name] for name in kinds}
   for name in ('mean', 'standard_deviation'):
     fields[name] = tuple(fields[name])
   return WeightsCard(**fields)
+
+
+def require_ours(path: pathlib.Path) -> None:
+  """Refuses to write over weights, or a card, that were not written here.
+
+  Args:
+    path: of the weights.
+
+  Raises:
+    InputError: if there is something without a card of its own beside it, the
+      card is damaged, or it is that of another file.
+  """
+  beside = card_path(path)
+  if not path.exists() and not beside.exists():
+    return
+  card = read_card(path)
+  if card is None or card.file != path.name:
+    found = f'that of {card.file}' if card else 'no card of it'
+    raise InputError(
+      f'{path}: there is something already, and {beside.name} beside it is '
+      f'{found}, so that it was not written here. Choose another name, or move '
+      'it away.'
+    )
 
 
 def write_card(path: pathlib.Path, card: WeightsCard) -> None:
@@ -139,6 +170,33 @@ def summarize_model(model: Mapping[str, Any]) -> str:
     f'pooling {model["pooling"]}, head {model["head"]}, '
     f'{model["dimension"]} dimensions{f", {part} compatible" if part else ""}'
   )
+
+
+def _find_faults(
+  found: Mapping[str, Any], kinds: Mapping[str, Any]
+) -> list[str]:
+  """Says which fields of a card are missing, or are what they cannot be."""
+  faults = [
+    f'{name} is {json.dumps(found[name]) if name in found else "missing"}, '
+    f'wanted {_JSON_KINDS[kind]}'
+    for name, kind in kinds.items()
+    if name not in found or not _is_of_kind(found[name], kind)
+  ]
+  if faults:
+    return faults
+  part, whole = found['compatible_dimension'], found['dimension']
+  if not 0 <= part <= whole:
+    return [f'compatible_dimension is {part} of {whole}, wanted 0 to {whole}']
+  return []
+
+
+def _is_of_kind(value: Any, kind: Any) -> bool:
+  """Whether JSON gave what a field of a card holds."""
+  if kind in (str, int):
+    return type(value) is kind  # for True is an int, too
+  if kind is float:
+    return type(value) in (int, float)
+  return isinstance(value, list) and all(_is_of_kind(x, float) for x in value)
 
 
 def digest_file(path: pathlib.Path) -> str:

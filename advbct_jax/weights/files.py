@@ -11,6 +11,7 @@ import os
 import pathlib
 import pickle
 from typing import Any
+import warnings
 import zipfile
 
 import ml_dtypes
@@ -22,6 +23,7 @@ from advbct_jax.errors import InputError
 from advbct_jax.weights.cards import (
   WeightsCard,
   digest_file,
+  require_ours,
   require_unchanged,
   write_card,
 )
@@ -31,6 +33,13 @@ Tensors = Mapping[str, np.ndarray]
 
 # Under what a checkpoint keeps a state dict beside its optimiser and epoch.
 _STATE_DICTS = ('state_dict', 'model_state_dict', 'model')
+_IF_TRUSTED = (
+  'If you trust whoever made it, save its weights alone where it was made:\n'
+  "  found = torch.load('FILE', weights_only=False)\n"
+  "  torch.save(found['model'], 'weights.pth')\n"
+  "In the place of found['model'] goes found['state_dict'], or whatever name "
+  'they have there, or found.state_dict() if found is a module.'
+)
 
 
 def read_tensors(source: pathlib.Path | str) -> dict[str, np.ndarray]:
@@ -67,7 +76,7 @@ def write_weights(
 
   Args:
     path: of the file, whose ending says whether it holds safetensors or a state
-      dict of PyTorch; what is there is replaced.
+      dict of PyTorch; one that was written here is replaced.
     tensors: contiguous arrays by PyTorch name.
     card: all but the name and the SHA-256 of the file.
 
@@ -75,12 +84,15 @@ def write_weights(
     The whole card.
 
   Raises:
-    InputError: if the ending is unknown, PyTorch is wanted and missing, or the
-      file cannot be written.
+    InputError: if the ending is unknown, PyTorch is wanted and missing, the
+      file cannot be written, or one is there that was not written here.
   """
   suffix = find_suffix(path)
+  require_ours(path)
   unfinished = path.with_name(f'{path.name}.{os.getpid()}.unfinished')
   try:
+    unfinished.touch()
+    mode = unfinished.stat().st_mode
     if suffix in SAFETENSORS:
       # Some readers insist on the mark that safetensors.torch makes.
       safetensors.numpy.save_file(dict(tensors), unfinished, {'format': 'pt'})
@@ -90,6 +102,7 @@ def write_weights(
         {name: torch.from_numpy(array) for name, array in tensors.items()},
         unfinished,
       )
+    unfinished.chmod(mode)  # safetensors make a file for its owner alone
     card = dataclasses.replace(
       card, file=path.name, sha256=digest_file(unfinished)
     )
@@ -129,35 +142,39 @@ def import_torch(path: pathlib.Path) -> Any:
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     return safetensors.numpy.load_file(path)
-  except (safetensors.SafetensorError, KeyError, OSError) as error:
+  except (safetensors.SafetensorError, OSError) as error:
     raise InputError(
       f'{path}: not a whole safetensors file ({error}). Fetch or save it again.'
+    ) from error
+  except (AttributeError, KeyError, TypeError) as error:
+    # In one of these ways NumPy lacks the dtype, as float8.
+    raise InputError(
+      f'{path}: a dtype that is not supported ({error}); wanted: float16, '
+      'bfloat16, float32 or float64, and integers for counters. Save the '
+      'weights in one of these.'
     ) from error
 
 
 def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
   torch = import_torch(path)
   try:
-    # Mapped, what is not asked for (an optimiser, say) is never read.
-    found = torch.load(
-      path,
-      map_location='cpu',
-      weights_only=True,
-      mmap=zipfile.is_zipfile(path),
-    )
+    zipped = zipfile.is_zipfile(path)
+    if zipped:
+      _require_no_program(path)
+    with warnings.catch_warnings():
+      # They ask to report protocols of pickles that it reads all the same.
+      warnings.simplefilter('ignore', UserWarning)
+      # Mapped, what is not asked for (an optimiser, say) is never read.
+      found = torch.load(
+        path, map_location='cpu', weights_only=True, mmap=zipped
+      )
+  except InputError:
+    raise
   except pickle.UnpicklingError as error:
-    if 'GLOBAL' not in str(error):
-      raise _damaged(path, error) from error
-    raise InputError(
-      f'{path}: it holds other objects than weights, and reading these could '
-      f'run code, so nothing of it was read.\n  {_first_reason(error)}\n'
-      'If you trust whoever made it, save its weights alone where it was made:'
-      "\n  torch.save(torch.load('FILE', weights_only=False)['model'], "
-      "'weights.pth')"
-    ) from error
+    raise _refused(path, _first_reason(error)) from error
   except Exception as error:
     # What a damaged pickle raises is anyone's guess.
-    raise _damaged(path, error) from error
+    raise _damaged(path, _first_reason(error)) from error
   state_dict = _find_state_dict(found, torch.Tensor, path)
   return {
     name: _to_numpy(name, tensor, torch, path)
@@ -165,18 +182,47 @@ def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
   }
 
 
-def _damaged(path: pathlib.Path, error: Exception) -> InputError:
+def _require_no_program(path: pathlib.Path) -> None:
+  """Refuses a TorchScript archive, by the member that PyTorch goes by."""
+  with zipfile.ZipFile(path) as archive:
+    names = archive.namelist()
+  if any(name.endswith('/constants.pkl') for name in names):
+    raise InputError(
+      f'{path}: a TorchScript archive, which is a program with weights in it; '
+      'wanted: the weights alone. If you trust whoever made it, save them:\n'
+      "  torch.save(torch.jit.load('FILE').state_dict(), 'weights.pth')"
+    )
+
+
+def _refused(path: pathlib.Path, reason: str) -> InputError:
+  """What to say of a pickle that the restricted reader stopped at."""
+  if 'GLOBAL' in reason:
+    return InputError(
+      f'{path}: it holds other objects than weights, and reading these could '
+      f'run code, so nothing of it was read.\n  {reason}\n{_IF_TRUSTED}'
+    )
+  if reason == f'Unsupported operand {pickle.FRAME[0]}':
+    return InputError(
+      f'{path}: a pickle of protocol 4 or newer, which PyTorch reads only in a '
+      f'way that could run code, so nothing of it was read.\n{_IF_TRUSTED}'
+    )
+  with path.open('rb') as file:
+    return _damaged(path, f'{reason}; it begins with {file.read(16)!r}')
+
+
+def _damaged(path: pathlib.Path, reason: str) -> InputError:
   return InputError(
-    f'{path}: not a whole PyTorch checkpoint ({_first_reason(error)}). Fetch '
-    'or save it again.'
+    f'{path}: not a whole PyTorch checkpoint ({reason}). Fetch or save it '
+    'again.'
   )
 
 
 def _first_reason(error: Exception) -> str:
   """The sentence of PyTorch's long message that says what was found."""
-  lines = str(error).splitlines() or [type(error).__name__]
-  told = [line for line in lines if 'GLOBAL' in line]
-  return (told or lines)[0].strip().partition('. ')[0]
+  told = str(error).rpartition('WeightsUnpickler error:')[2]
+  lines = [line.strip() for line in told.splitlines() if line.strip()]
+  named = [line for line in lines if 'GLOBAL' in line]
+  return [*named, *lines, type(error).__name__][0].partition('. ')[0]
 
 
 def _find_state_dict(
@@ -187,13 +233,14 @@ def _find_state_dict(
     for name in _STATE_DICTS:
       if isinstance(found.get(name), Mapping):
         return _find_state_dict(found[name], tensor, path)
-    if found and all(isinstance(value, tensor) for value in found.values()):
-      return found
-    kinds = ', '.join(
+    others = [
       f'{name} ({type(value).__name__})'
-      for name, value in list(found.items())[:10]
-      if not isinstance(value, tensor)
-    )
+      for name, value in found.items()
+      if not (isinstance(name, str) and isinstance(value, tensor))
+    ]
+    if found and not others:
+      return found
+    kinds = ', '.join(others[:10])
   else:
     kinds = type(found).__name__
   raise InputError(
@@ -214,5 +261,5 @@ def _to_numpy(
   except (RuntimeError, TypeError) as error:
     raise InputError(
       f'{path}: {name} is no plain tensor ({tensor.dtype}, {tensor.layout}: '
-      f'{error}). Save the weights dense and in a floating-point dtype.'
+      f'{error}). Save the weights dense and in float32.'
     ) from error

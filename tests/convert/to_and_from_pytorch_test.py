@@ -1,6 +1,7 @@
 from functools import partial
 import json
 import os
+import pathlib
 
 import jax
 import numpy as np
@@ -28,7 +29,11 @@ from advbct_jax.training.checkpoints import (
   save_state,
 )
 from advbct_jax.training.state import TrainState
-from advbct_jax.training.workdir import claim_inputs, require_finished
+from advbct_jax.training.workdir import (
+  claim_inputs,
+  read_inputs,
+  require_finished,
+)
 from examples import pytorch_encoder
 from tests.goldens.weights import draw
 from tests.goldens_folder import golden_files
@@ -286,7 +291,7 @@ def test_the_new_model_of_opencompatible_is_taken(tmp_path, classifier):
   assert 'left out, of the old model: old_model (' in told
   model = read_config(tmp_path / 'run').model
   assert (model.head, model.pooling) == ('linear', 'gem')
-  export_weights(tmp_path / 'run', tmp_path / 'out.pth')
+  export_weights(tmp_path / 'run', tmp_path / 'out.pth', 'original')
   _require_same(_load(tmp_path / 'out.pth'), new)
 
 
@@ -296,12 +301,23 @@ def test_counters_that_differ_or_are_missing_stay_so(tmp_path):
   del tensors['convnet.layer1.0.bn1.num_batches_tracked']
   weights = _write(tensors, tmp_path / 'in.safetensors')
   import_weights(weights, tmp_path / 'run')
-  export_weights(tmp_path / 'run', tmp_path / 'out.safetensors')
-
-  found = safetensors.numpy.load_file(tmp_path / 'out.safetensors')
+  out = tmp_path / 'out.safetensors'
+  export_weights(tmp_path / 'run', out, 'original')
+  found = safetensors.numpy.load_file(out)
   assert found.keys() == tensors.keys()
   assert found['convnet.bn1.num_batches_tracked'] == 123456789
   assert found['bn.num_batches_tracked'] == STEP
+
+  # What loaders insist on is there under the names of the layout itself.
+  export_weights(tmp_path / 'run', out)
+  found = safetensors.numpy.load_file(out)
+  assert found['convnet.layer1.0.bn1.num_batches_tracked'] == STEP
+
+
+def test_an_encoder_from_nowhere_else_has_no_original_names(tmp_path):
+  _train(tmp_path / 'run', TINY_RESNET)
+  with pytest.raises(InputError, match='came from nowhere else'):
+    export_weights(tmp_path / 'run', tmp_path / 'out.safetensors', 'original')
 
 
 def test_a_table_tells_what_went_where_and_what_was_left_out(tmp_path):
@@ -441,8 +457,8 @@ def test_weights_of_another_normalisation_are_refused(tmp_path):
     ('out.npz', None, r'\.npz is no ending of a file of weights'),
     ('nowhere/out.pth', None, 'no folder .*nowhere'),
     ('run', None, 'no suffix is no ending'),
-    ('theirs.safetensors', None, r'there is that of something else'),
-    ('other.pth', None, r'there is that of other\.safetensors'),
+    ('theirs.safetensors', None, r'theirs.json beside it is no card of it'),
+    ('other.pth', None, 'beside it is that of other'),
     ('out.pth', 'opencompatible', 'head batch_norm; wanted: published, or'),
   ],
 )
@@ -477,3 +493,82 @@ def test_both_directions_are_commands(tmp_path, monkeypatch, capsys):
     main(['from-pytorch', weights, run])
   assert exit_.value.code == 2
   assert f'error: {run}: something is there' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('fields', 'told'),
+  [
+    (TINY_RESNET, 'the first convolution, 3×3, is taken to have stride 2'),
+    (TINY_VIT, 'taken to have 3 heads, as timm has'),
+  ],
+)
+def test_what_weights_cannot_tell_is_said_unless_a_card_does(
+  tmp_path, fields, told
+):
+  _save(_module(fields), tmp_path / 'in.safetensors')
+  weights = str(tmp_path / 'in.safetensors')
+  assert told in import_weights(weights, tmp_path / 'run', 32)
+  out = tmp_path / 'out.safetensors'
+  export_weights(tmp_path / 'run', out)
+  assert 'is taken to have' not in import_weights(str(out), tmp_path / 'back')
+
+
+def test_the_current_folder_can_become_a_workdir(tmp_path, monkeypatch):
+  weights = _write(_tensors(), tmp_path / 'in.safetensors')
+  (tmp_path / 'run').mkdir()
+  monkeypatch.chdir(tmp_path / 'run')
+  import_weights(weights, pathlib.Path())
+  monkeypatch.chdir(tmp_path)
+  assert load_encoder(tmp_path / 'run').image_size == 224
+
+
+def test_a_workdir_that_cannot_be_is_refused(tmp_path):
+  weights = _write(_tensors(), tmp_path / 'in.safetensors')
+  below = tmp_path / 'in.safetensors' / 'run'
+  with pytest.raises(InputError, match='run: cannot be written'):
+    import_weights(weights, below)
+
+
+def test_what_a_conversion_is_made_from_has_the_names_of_a_training(tmp_path):
+  weights = _write(_tensors(), tmp_path / 'in.safetensors')
+  import_weights(weights, tmp_path / 'run')
+  assert read_inputs(tmp_path / 'run') == {
+    'steps': STEP,
+    'training_images': None,
+    'old_side': None,
+  }
+
+
+@pytest.mark.parametrize(
+  ('fields', 'size', 'pooling', 'message'),
+  [
+    (TINY_VIT, 40, None, 'Set --image_size to one, such as 32'),
+    (TINY_VIT, 32, 'gem', r"--pooling is 'gem'; wanted: one of cls, mean"),
+    (TINY_RESNET, 32, 'cls', r"--pooling is 'cls'; wanted: one of mean, gem"),
+    (
+      TINY_VIT,
+      48,
+      None,
+      r'for images of 48×48\) .* images of 32×32: set --image_size=32\.',
+    ),
+  ],
+)
+def test_errors_name_the_flags_that_mend_them(
+  tmp_path, fields, size, pooling, message
+):
+  _save(_module(fields), tmp_path / 'in.safetensors')
+  weights = str(tmp_path / 'in.safetensors')
+  with pytest.raises(InputError, match=message) as error:
+    import_weights(weights, tmp_path / 'run', size, pooling)
+  assert str(error.value).startswith(weights)
+  assert 'config.' not in str(error.value)
+
+
+def test_an_architecture_of_a_card_that_is_unknown_is_refused(tmp_path):
+  _train(tmp_path / 'run', TINY_RESNET)
+  out = tmp_path / 'out.safetensors'
+  export_weights(tmp_path / 'run', out)
+  card = json.loads((tmp_path / 'out.json').read_text())
+  (tmp_path / 'out.json').write_text(json.dumps(card | {'architecture': 'x'}))
+  with pytest.raises(InputError, match=": architecture is 'x'; wanted: one of"):
+    import_weights(str(out), tmp_path / 'back')

@@ -1,6 +1,7 @@
 """The example embeds real images as the encoder here does."""
 
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -65,6 +66,23 @@ def _images(folder):
       name = next(name for name in photos.namelist() if name.endswith('.jpg'))
       (folder / 'photo.jpg').write_bytes(photos.read(name))
   return sorted(folder.iterdir())
+
+
+def test_the_example_refuses_a_file_that_its_card_does_not_speak_of(
+  exported, tmp_path
+):
+  _, weights = exported
+  changed = bytearray(weights.read_bytes())
+  changed[-1] ^= 1
+  (tmp_path / 'changed.safetensors').write_bytes(changed)
+  shutil.copy(weights.with_suffix('.json'), tmp_path / 'changed.json')
+  ran = subprocess.run(
+    [sys.executable, _EXAMPLE, tmp_path / 'changed.safetensors', 'any.jpg'],
+    capture_output=True,
+    text=True,
+  )
+  assert ran.returncode == 1
+  assert 'not the file that its card speaks of' in ran.stderr
 
 
 def test_the_example_gives_our_vectors(exported, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -104,3 +105,26 @@ def test_what_is_no_workdir_is_refused(tmp_path, content):
     (tmp_path / 'config.json').write_text(content)
   with pytest.raises(InputError, match='cannot read the config of a run'):
     read_config(tmp_path)
+
+
+def test_workdirs_from_before_a_field_have_its_former_value(finished, tmp_path):
+  config = json.loads((finished / 'config.json').read_text())
+  wanted = json.dumps(config)
+  for model in (config['model'], config['old']['model']):
+    for name in ('pooling', 'head', 'compatible_dimension'):
+      del model[name]
+  del config['data']['normalization']
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  assert read_config(tmp_path).to_dict() == json.loads(wanted)
+
+
+def test_encoders_that_pool_differently_have_different_names(
+  finished, config, tmp_path
+):
+  shutil.copytree(finished / 'old', tmp_path / 'old')
+  settings = json.loads((tmp_path / 'old/config.json').read_text())
+  settings['model']['pooling'] = 'gem'
+  (tmp_path / 'old/config.json').write_text(json.dumps(settings))
+  mean, gem = load_encoder(finished / 'old'), load_encoder(tmp_path / 'old')
+  assert mean.digest == gem.digest
+  assert (mean.name, gem.name) == ('tiny', 'tiny-gem')

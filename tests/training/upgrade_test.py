@@ -1,6 +1,7 @@
 """Which workdirs and old encoders an upgrade takes, and which it refuses."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -13,9 +14,13 @@ from advbct_jax.errors import InputError
 from advbct_jax.retrieval.protocols import protocol_of
 from advbct_jax.training.checkpoints import read_config
 from advbct_jax.training.logging import read_metrics
-from advbct_jax.training.old_side import old_config, prepare_old_side
+from advbct_jax.training.old_side import (
+  check_old_side,
+  old_config,
+  prepare_old_side,
+)
 from advbct_jax.training.training_images import open_training_images
-from advbct_jax.training.upgrade import train_upgrade
+from advbct_jax.training.upgrade import describe_upgrade, train_upgrade
 from advbct_jax.training.workdir import require_same_run
 
 STORE = 'old/embeddings/tiny-train'
@@ -160,28 +165,18 @@ def test_an_old_encoder_of_another_split_is_refused(config, finished, tmp_path):
   )
 
 
-def test_a_store_of_a_folder_in_another_order_is_refused(
-  config, tmp_path, training_ids
-):
-  write_old_store(tmp_path / 'stores/tiny-train', training_ids[::-1])
-  config.old.path = str(tmp_path / 'stores')
-  with pytest.raises(
-    InputError, match=r'32 images .* or in another order; wan'
-  ):
-    train_upgrade(config, tmp_path / 'new')
-
-
-def test_the_rows_of_a_store_of_everything_are_found_by_their_ids(
-  config, finished, tmp_path, training_ids
+@pytest.mark.parametrize('path', ['tiny-train', ''])
+def test_rows_are_found_by_their_ids_in_a_store_of_everything_and_a_folder(
+  config, finished, tmp_path, training_ids, path
 ):
   order = np.random.default_rng(0).permutation(len(training_ids))
   theirs = open_store(finished / STORE).read()
   write_old_store(
-    tmp_path / 'store',
+    tmp_path / 'stores/tiny-train',
     ['another', *(training_ids[row] for row in order)],
     np.concatenate([np.ones((1, 8), np.float32), theirs[order]]),
   )
-  config.old.path = str(tmp_path / 'store')
+  config.old.path = str(tmp_path / 'stores' / path)
   train_upgrade(config, tmp_path / 'new')
 
   losses = [
@@ -210,9 +205,10 @@ def test_labels_of_a_store_say_what_the_old_model_knows(
   config.data.split.kind = 'extended_data'
   images = open_training_images(config, check=False)
   config.old.path = str(tmp_path / 'store')
+  check_old_side(config, images)
+  assert 'knows 16 images of 4 classes' in capsys.readouterr().out
   old = prepare_old_side(config, tmp_path / 'new', images).model
 
-  assert 'knows 16 images of 4 classes' in capsys.readouterr().out
   known = images.split.landmarks[old.old_class >= 0]
   assert set(known) == set(split.landmarks[split.old_class >= 0])
   config.data.split.kind = 'extended_class'
@@ -222,6 +218,50 @@ def test_labels_of_a_store_say_what_the_old_model_knows(
   np.testing.assert_allclose(
     np.sort(old.statistics.radius_max), np.sort(wanted.statistics.radius_max)
   )
+
+
+def test_a_begun_run_keeps_to_the_labels_of_its_old_side(
+  config, finished, tmp_path, training_ids
+):
+  split = open_training_images(config, check=False).split
+  vectors = open_store(finished / STORE).read()
+  for name, known in (('few', 2), ('more', 3)):
+    labels = [str(new) if new < known else '' for new in split.labels]
+    write_old_store(tmp_path / name, training_ids, vectors, labels)
+  config.old.path = str(tmp_path / 'few')
+  train_upgrade(config, tmp_path / 'new')
+  config.old.path = str(tmp_path / 'more')
+  with pytest.raises(InputError, match=r'old_side: .* there, .* here'):
+    train_upgrade(config, tmp_path / 'new')
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'ids': slice(1, None)}, 'no embedding of 1 of the 32 images'),
+    ({'start': 'old'}, 'only vectors are known'),
+    ({'labels': 'torn'}, 'have different labels'),
+  ],
+)
+def test_a_dry_run_refuses_the_stores_that_a_training_would(
+  config, tmp_path, training_ids, change, message
+):
+  labels = None
+  if 'labels' in change:
+    labels = [f'class {row}' for row in range(len(training_ids))]
+  ids = training_ids[change.get('ids', slice(None))]
+  write_old_store(tmp_path / 'store', ids, labels=labels)
+  config.old.path = str(tmp_path / 'store')
+  config.model.init_weights = change.get('start', '')
+  with pytest.raises(InputError, match=message):
+    describe_upgrade(config, tmp_path / 'new')
+  assert not (tmp_path / 'new').exists()
+
+
+def test_a_dry_run_looks_at_the_start_of_the_old_encoder_too(config, tmp_path):
+  config.old.model.init_weights = str(tmp_path / 'nowhere.safetensors')
+  with pytest.raises(InputError, match='no such weights file'):
+    describe_upgrade(config, tmp_path / 'new')
 
 
 def test_the_first_components_of_a_wider_encoder_are_tied_to_the_old(
@@ -288,6 +328,27 @@ def test_another_width_is_refused_before_the_old_encoder_is_trained(
   assert not (tmp_path / 'old').exists()
 
 
+@pytest.mark.parametrize(
+  ('field', 'value', 'refused'),
+  [
+    ('model.pooling', 'mean', None),
+    ('model.pooling', 'gem', 'pooling (mean)'),
+    ('data.normalization', 'half', 'normalization (imagenet)'),
+  ],
+)
+def test_a_start_from_the_old_weights_wants_the_same_pooling_and_pixels(
+  config, finished, tmp_path, field, value, refused
+):
+  config.old.path = str(finished / 'old')
+  config.model.init_weights = 'old'
+  config.update_from_flattened_dict({field: value})
+  if refused:
+    with pytest.raises(InputError, match=re.escape(f'another {refused};')):
+      describe_upgrade(config, tmp_path)
+  else:
+    assert 'old encoder:' in describe_upgrade(config, tmp_path)
+
+
 def test_a_start_from_another_shape_is_refused_before_any_training(
   config, tmp_path
 ):
@@ -305,7 +366,7 @@ def test_a_begun_run_keeps_to_its_old_encoder(
   shutil.copytree(finished, tmp_path / 'new')
   write_old_store(tmp_path / 'other', training_ids)
   config.old.path = str(tmp_path / 'other')
-  with pytest.raises(InputError, match=r'old_embeddings: .* there, .* here'):
+  with pytest.raises(InputError, match=r'old_side: .* there, .* here'):
     train_upgrade(config, tmp_path / 'new')
 
 

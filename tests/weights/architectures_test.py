@@ -1,4 +1,5 @@
 from functools import partial
+import re
 
 from flax import traverse_util
 import jax
@@ -9,6 +10,7 @@ from advbct_jax.models.encoder import make_encoder
 from advbct_jax.models.resnet import RESNETS
 from advbct_jax.models.vit import VITS, VisionTransformer
 from advbct_jax.weights.architectures import (
+  describe_assumptions,
   find_image_size,
   infer_beside_encoder,
   infer_model,
@@ -85,8 +87,58 @@ def test_position_embeddings_tell_the_image_size(monkeypatch):
   tiny = partial(VisionTransformer, depth=1, heads=2, channels=8)
   monkeypatch.setitem(VITS, 'vit_tiny', tiny)
   model = {'architecture': 'vit_tiny', 'head': 'none', 'dimension': 8}
-  assert find_image_size(_shapes(TIMM, 48, **model), TIMM) == 48
-  assert find_image_size({'conv1.weight': (64, 3, 7, 7)}, TIMM) is None
+  assert find_image_size(_shapes(TIMM, 48, **model), TIMM, 'some') == 48
+  assert find_image_size({'conv1.weight': (64, 3, 7, 7)}, TIMM, 'some') is None
+
+
+@pytest.mark.parametrize(
+  ('model', 'told'),
+  [
+    (_resnet(), r'^$'),
+    (_resnet(stem='small'), 'stride 2 and no pooling .* stride 1, as CIFAR'),
+    (_resnet(architecture='vit_small_patch16'), 'to have 6 heads, as timm'),
+    (_resnet(architecture='vit_base_patch16'), 'to have 12 heads, as timm'),
+  ],
+)
+def test_what_weights_cannot_tell_is_told_as_assumed(model, told):
+  assert re.search(told, describe_assumptions(model))
+
+
+def _beside(shapes, layout, source):
+  return infer_beside_encoder(shapes, layout, 16, source)
+
+
+@pytest.mark.parametrize(
+  ('find', 'name', 'shape', 'axes'),
+  [
+    (infer_model, 'convnet.pos_embed', (), 3),
+    (infer_model, 'convnet.pos_embed', (1, 384), 3),
+    (infer_model, 'convnet.patch_embed.proj.weight', (384,), 4),
+    (infer_model, 'convnet.conv1.weight', (), 4),
+    (infer_model, 'convnet.conv1.weight', (64,), 4),
+    (infer_model, 'convnet.layer2.0.conv1.weight', (64,), 4),
+    (infer_model, 'projection_dim.weight', (), 2),
+    (find_image_size, 'convnet.pos_embed', (), 3),
+    (_beside, 'projection_cls.weight', (5,), 2),
+    (_beside, 'discriminator.d_fc1.weight', (100,), 2),
+  ],
+)
+def test_tensors_of_another_rank_are_refused_by_name(find, name, shape, axes):
+  architecture = 'vit_small_patch16' if 'embed' in name else 'resnet18'
+  shapes = _shapes(
+    PUBLISHED, **_resnet(architecture=architecture, pooling='auto')
+  )
+  found = f'{name.removeprefix("convnet.")} is {shape}; wanted: {axes} axes'
+  with pytest.raises(InputError, match=rf'^some: .*{re.escape(found)}'):
+    find(shapes | {name: shape}, PUBLISHED, 'some')
+
+
+def test_a_stage_without_a_first_block_is_refused():
+  shapes = _shapes(PUBLISHED, **_resnet())
+  name = 'convnet.layer1.{}.conv1.weight'
+  shapes[name.format(2)] = shapes.pop(name.format(0))
+  with pytest.raises(InputError, match=r'layer1\.0\.conv1\.weight is missing'):
+    infer_model(shapes, PUBLISHED, 'some')
 
 
 DENSENET = {
@@ -141,7 +193,7 @@ def test_classifier_and_method_are_found_beside_an_encoder():
     'discriminator.d_fc1.weight': (100, 6),
     'discriminator.d_bn1.weight': (100,),
   }
-  found = infer_beside_encoder(shapes, PUBLISHED, 8)
+  found = infer_beside_encoder(shapes, PUBLISHED, 8, 'some')
   assert found == {
     'params/classifier/kernel': (8, 5),
     'params/method/boundary': (5,),
@@ -154,4 +206,4 @@ def test_classifier_and_method_are_found_beside_an_encoder():
     'params/method/discriminator/fc2/kernel': (100, 2),
     'params/method/discriminator/fc2/bias': (2,),
   }
-  assert infer_beside_encoder(shapes, TIMM, 8) == {}
+  assert infer_beside_encoder(shapes, TIMM, 8, 'some') == {}

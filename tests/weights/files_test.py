@@ -1,7 +1,11 @@
 import argparse
 import dataclasses
+import json
 import os
+import pickle
+import struct
 import sys
+import warnings
 
 import ml_dtypes
 import numpy as np
@@ -10,7 +14,7 @@ import safetensors.numpy
 import torch
 
 from advbct_jax.errors import InputError
-from advbct_jax.weights.cards import WeightsCard, read_card
+from advbct_jax.weights.cards import WeightsCard, read_card, write_card
 from advbct_jax.weights.files import read_tensors, write_weights
 
 TENSORS = {
@@ -68,6 +72,35 @@ def test_what_is_written_is_read(tmp_path, name):
   assert set(os.listdir(tmp_path)) == {'a.json', name}
 
 
+@pytest.mark.parametrize('name', ['a.safetensors', 'a.pth'])
+def test_a_file_is_written_with_the_mode_of_a_new_one(tmp_path, name):
+  write_weights(tmp_path / name, TENSORS, CARD)
+  (tmp_path / 'new').touch()
+  assert (tmp_path / name).stat().st_mode == (tmp_path / 'new').stat().st_mode
+
+
+@pytest.mark.parametrize('beside', [None, '{}', 'another'])
+def test_a_file_that_was_not_written_here_stays(tmp_path, beside):
+  path = tmp_path / 'a.safetensors'
+  if beside == 'another':
+    write_card(path, dataclasses.replace(CARD, file='a.pth'))
+  elif beside:
+    (tmp_path / 'a.json').write_text(beside)
+  path.write_text('theirs')
+  before = {file: file.read_text() for file in tmp_path.iterdir()}
+  with pytest.raises(InputError, match='was not written here') as error:
+    write_weights(path, TENSORS, CARD)
+  assert str(error.value).startswith(str(path))
+  assert {file: file.read_text() for file in tmp_path.iterdir()} == before
+
+
+def test_a_file_that_was_written_here_is_replaced(tmp_path):
+  path = tmp_path / 'a.safetensors'
+  write_weights(path, {'b': np.ones(2, np.float32)}, CARD)
+  write_weights(path, TENSORS, CARD)
+  _require_same(read_tensors(path))
+
+
 @pytest.mark.parametrize(
   'wrap',
   [
@@ -101,6 +134,7 @@ def test_a_checkpoint_that_would_run_code_runs_none(tmp_path):
     read_tensors(path)
   assert not marker.exists()
   assert 'save its weights alone' in str(error.value)
+  assert 'found.state_dict() if found is a module' in str(error.value)
   # It would have, had it been trusted.
   torch.load(path, weights_only=False)
   assert marker.exists()
@@ -114,11 +148,55 @@ def test_a_checkpoint_with_other_objects_is_refused_by_their_class(tmp_path):
     read_tensors(path)
 
 
+@pytest.mark.parametrize('protocol', [4, 5])
+def test_a_newer_pickle_is_told_from_a_damaged_one(tmp_path, protocol):
+  path, marker = tmp_path / 'a.pth', tmp_path / 'marker'
+  path.write_bytes(pickle.dumps({'x': _Malicious(marker)}, protocol))
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    with pytest.raises(InputError, match='a pickle of protocol 4') as error:
+      read_tensors(path)
+  assert 'save its weights alone' in str(error.value)
+  assert not marker.exists()
+
+
+def test_a_page_saved_as_weights_is_told_by_its_beginning(tmp_path):
+  (tmp_path / 'a.pth').write_text('<!DOCTYPE html><html>')
+  found = r"\(Unsupported operand 60; it begins with b'<!DOCTYPE html><'\)"
+  with pytest.raises(InputError, match=found):
+    read_tensors(tmp_path / 'a.pth')
+
+
+@pytest.mark.filterwarnings('ignore:`torch.jit:DeprecationWarning')
+def test_a_program_is_refused_with_how_to_take_its_weights(tmp_path):
+  path = tmp_path / 'a.pt'
+  traced = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+  torch.jit.save(traced, path)
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    with pytest.raises(InputError, match='a TorchScript archive') as error:
+      read_tensors(path)
+  assert "torch.save(torch.jit.load('FILE').state_dict()," in str(error.value)
+
+
+@pytest.mark.parametrize('dtype', ['F8_E4M3', 'F8_E5M2', 'F4'])
+def test_a_dtype_that_numpy_lacks_is_refused(tmp_path, dtype):
+  size = 2 if dtype == 'F4' else 4
+  tensor = {'dtype': dtype, 'shape': [4], 'data_offsets': [0, size]}
+  header = json.dumps({'a': tensor}).encode()
+  content = struct.pack('<Q', len(header)) + header + bytes(size)
+  (tmp_path / 'a.safetensors').write_bytes(content)
+  with pytest.raises(InputError, match=r'not supported .*wanted: float16, bf'):
+    read_tensors(tmp_path / 'a.safetensors')
+
+
 @pytest.mark.parametrize(
   ('content', 'found'),
   [
     ({'epoch': 3}, r'epoch \(int\)'),
     ({'a': torch.ones(2), 'b': [1]}, r'b \(list\)'),
+    ({f'{n}': torch.ones(2) for n in range(20)} | {'b': 1}, r'b \(int\)'),
+    ({1: torch.ones(2)}, r'1 \(Tensor\)'),
     ([torch.ones(2)], 'list'),
     ({}, 'nothing'),
   ],
@@ -172,7 +250,7 @@ def test_a_file_that_was_changed_under_its_card_is_refused(tmp_path):
   ('text', 'message'),
   [
     ('{"sha256": ', 'cannot read the card'),
-    ('{"sha256": "0", "architecture": "resnet18"}', 'this card .* lacks file'),
+    ('{"sha256": "0", "architecture": "resnet18"}', 'file is missing, wanted'),
   ],
 )
 def test_a_damaged_card_is_refused(tmp_path, text, message):
@@ -180,6 +258,36 @@ def test_a_damaged_card_is_refused(tmp_path, text, message):
   (tmp_path / 'a.json').write_text(text)
   with pytest.raises(InputError, match=message):
     read_tensors(tmp_path / 'a.safetensors')
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'message'),
+  [
+    ('mean', None, 'mean is null, wanted a list of numbers'),
+    ('mean', 'abc', 'mean is "abc", wanted a list of numbers'),
+    ('standard_deviation', [0.5, '0.5'], 'standard_deviation is .0.5, "0.5".,'),
+    ('image_size', '48', 'image_size is "48", wanted a whole number'),
+    ('image_size', 48.0, r'image_size is 48\.0, wanted a whole number'),
+    ('dimension', True, 'dimension is true, wanted a whole number'),
+    ('width', '0.25', r'width is "0\.25", wanted a number'),
+    ('architecture', ['resnet18'], r'architecture is .*, wanted a text'),
+    ('compatible_dimension', 513, 'is 513 of 512, wanted 0'),
+    ('compatible_dimension', -1, 'is -1 of 512, wanted 0'),
+  ],
+)
+def test_a_card_that_says_what_cannot_be_is_refused(
+  tmp_path, field, value, message
+):
+  path = tmp_path / 'a.safetensors'
+  write_card(path, dataclasses.replace(CARD, file=path.name, **{field: value}))
+  with pytest.raises(InputError, match=message) as error:
+    read_card(path)
+  assert str(tmp_path / 'a.json') in str(error.value)
+
+
+def test_a_whole_number_does_for_a_width(tmp_path):
+  write_card(tmp_path / 'a.pth', dataclasses.replace(CARD, width=1))
+  assert read_card(tmp_path / 'a.pth').width == 1
 
 
 def test_a_json_file_of_others_is_no_card(tmp_path):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from advbct_jax.atomic_files import write_text
-from advbct_jax.embeddings.store import EmbeddingStore, open_store
+from advbct_jax.embeddings.store import Card, EmbeddingStore, open_store
 from advbct_jax.errors import InputError
 from advbct_jax.retrieval import index_quality, service_index
 from advbct_jax.retrieval.index import write_index
@@ -24,6 +24,8 @@ from advbct_jax.retrieval.index_quality import Rate
 from advbct_jax.retrieval.service_index import Recipe
 
 _SUFFIX = '.faiss'
+# Files of vectors that have ids and a card under the same names beside them.
+_OTHER_VECTORS = ('.npy', '.npz', '.parquet', '.index')
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -56,6 +58,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     'of NAME.ids.txt',
   )
   parser.add_argument(
+    '--compatible',
+    action='store_true',
+    help="only the first components of a wider encoder's vectors, which can be "
+    'compared with old ones: for as long as both are in one index',
+  )
+  parser.add_argument(
     '--queries',
     type=pathlib.Path,
     help='a store of queries for the report (vectors of the gallery)',
@@ -78,6 +86,7 @@ def export_index(
   recipe: Recipe,
   queries: EmbeddingStore | None = None,
   integer_ids: bool = False,
+  compatible: bool = False,
   report: bool = True,
   seed: int = 0,
 ) -> dict[str, Any]:
@@ -89,6 +98,8 @@ def export_index(
     recipe: what to build.
     queries: what to measure it with; None for vectors of the gallery.
     integer_ids: whether FAISS's ids are the store's own.
+    compatible: whether only the first `compatible_dimension` components are
+      exported; the card of the index then speaks of these alone.
     report: whether to measure it and write `NAME.report.json`.
     seed: chooses the training sample and the queries.
 
@@ -96,18 +107,20 @@ def export_index(
     What is in `NAME.report.json`; without `report` what was built alone.
 
   Raises:
-    InputError: if the name, the recipe, the ids or the queries don't do, or if
-      the files cannot be written.
+    InputError: if the name, the recipe, the ids or the queries don't do, if
+      there is no compatible part, if other vectors are there under this name,
+      or if the files cannot be written.
   """
   if out.suffix != _SUFFIX:
     raise InputError(
       f'{out}: found the suffix {out.suffix!r}, wanted {_SUFFIX!r}. Call it '
       f'{out.with_suffix(_SUFFIX)}.'
     )
-  card = store.card
+  _require_own_name(out)
+  card = _compatible_card(store) if compatible else store.card
   recipe = service_index.complete_recipe(recipe, card.count, card.dimension)
   if queries:
-    index_quality.require_comparable_queries(queries, store)
+    index_quality.require_comparable_queries(queries, store, card.dimension)
   names = store.ids()
   ids = np.arange(card.count)
   if integer_ids:
@@ -115,7 +128,9 @@ def export_index(
   with _writing(out):  # Before the hours that building may take.
     out.parent.mkdir(parents=True, exist_ok=True)
   start = time.perf_counter()
-  index = service_index.build_service_index(store, recipe, ids, seed)
+  index = service_index.build_service_index(
+    store, recipe, ids, seed, card.dimension
+  )
   seconds = time.perf_counter() - start
   report_path = out.with_suffix('.report.json')
   with _writing(out):
@@ -136,7 +151,8 @@ def export_index(
     measured = index_quality.measure_index(index, store, queries, seed)
     facts |= {'asked_with': str(queries.path if queries else store.path)}
     facts |= dataclasses.asdict(measured)
-    write_text(report_path, json.dumps(facts, indent=2) + '\n')
+    with _writing(report_path):
+      write_text(report_path, json.dumps(facts, indent=2) + '\n')
   return facts
 
 
@@ -147,6 +163,7 @@ def _run(flags: argparse.Namespace) -> None:
     Recipe(flags.kind, flags.lists, flags.probes, flags.bytes, flags.neighbors),
     open_store(flags.queries) if flags.queries else None,
     flags.integer_ids,
+    flags.compatible,
     not flags.noreport,
     flags.seed,
   )
@@ -174,13 +191,43 @@ def describe(facts: dict[str, Any]) -> str:
     rates = Rate(**speed['index']), Rate(**speed['exact'])
     name = f'queries/s, {speed["queries"]} at once'
     lines.append(_row(name, *map(_spread, rates)))
-  if 'threads' in facts:
+  if 'speeds' in facts:
+    threads = ', '.join(
+      f'{speed["queries"]} at once on {speed["threads"]} '
+      f'thread{"" if speed["threads"] == 1 else "s"}'
+      for speed in facts['speeds']
+    )
     lines.append(
       f'{facts["queries"]} queries of {facts["asked_with"]}, '
-      f'{facts["speeds"][0]["matches"]} matches each, {facts["threads"]} '
-      'threads; median and quartiles of rounds in turns'
+      f'{facts["speeds"][0]["matches"]} matches each, {threads}; median and '
+      'quartiles of rounds in turns'
     )
   return '\n'.join(lines)
+
+
+def _require_own_name(out: pathlib.Path) -> None:
+  """Refuses a name whose ids and card are those of other vectors."""
+  others = [out.with_suffix(suffix) for suffix in _OTHER_VECTORS]
+  if not out.exists():
+    others += [out.with_suffix(suffix) for suffix in ('.ids.txt', '.json')]
+  if there := [path for path in others if path.exists()]:
+    raise InputError(
+      f'{out}: {there[0].name} is there, and vectors of one name share '
+      f'{out.stem}.ids.txt and {out.stem}.json. Choose another name.'
+    )
+
+
+def _compatible_card(store: EmbeddingStore) -> Card:
+  card = store.card
+  if not card.compatible_dimension:
+    raise InputError(
+      f'--compatible: {store.path} has vectors of width {card.dimension} and '
+      'no compatible part; wanted those of a wider encoder that was trained '
+      'with one. Leave --compatible out to export them whole.'
+    )
+  return dataclasses.replace(
+    card, dimension=card.compatible_dimension, compatible_dimension=0
+  )
 
 
 @contextlib.contextmanager
@@ -189,8 +236,7 @@ def _writing(out: pathlib.Path) -> Iterator[None]:
     yield
   except (OSError, RuntimeError) as error:
     raise InputError(
-      f'{out}: cannot write the index ({error}). Make room, or name another '
-      'place.'
+      f'{out}: cannot be written ({error}). Make room, or name another place.'
     ) from error
 
 

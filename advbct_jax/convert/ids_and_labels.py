@@ -10,6 +10,8 @@ from advbct_jax.errors import InputError
 
 # What ends a line for a reader, and what NumPy drops from the end of a string.
 _FORBIDDEN = re.compile('[\n\r\0]')
+# How whoever numbers their classes says that an image has none.
+_NO_CLASS = re.compile('-[0-9]+')
 _WANTED = '.txt (one a line), .npy (strings or integers) or .csv'
 
 Where = Callable[[int], str]
@@ -31,7 +33,7 @@ def read_ids(path: pathlib.Path) -> list[str]:
 
 
 def read_labels(path: pathlib.Path, ids: Sequence[str]) -> list[str]:
-  """Reads a label a row; '' is none.
+  """Reads a label a row; '' is none, and so is a negative integer.
 
   Args:
     path: a .txt or .npy file in the order of the ids, or a .csv file with the
@@ -46,7 +48,7 @@ def read_labels(path: pathlib.Path, ids: Sequence[str]) -> list[str]:
       speaks of an unknown id, or twice of one.
   """
   if path.suffix != '.csv':
-    return shared(_read_texts(path))
+    return classes(_read_texts(path))
   row_of = {image_id: row for row, image_id in enumerate(ids)}
   labels: list[str | None] = [None] * len(ids)
   for line, (image_id, label) in read_columns(path, ['id', 'label']):
@@ -62,7 +64,7 @@ def read_labels(path: pathlib.Path, ids: Sequence[str]) -> list[str]:
         'one label an image. Take one of the lines out.'
       )
     labels[row] = label
-  return shared(label or '' for label in labels)
+  return classes(label or '' for label in labels)
 
 
 def beside(path: pathlib.Path, what: str) -> pathlib.Path:
@@ -82,10 +84,23 @@ def labels_beside(path: pathlib.Path) -> list[str] | None:
   return read_labels(labels, []) if labels.exists() else None
 
 
-def shared(texts: Iterator[str]) -> list[str]:
-  """A list in which equal texts are one object: millions of labels are few."""
+def classes(texts: Iterator[str]) -> list[str]:
+  """Labels as a store keeps them.
+
+  Args:
+    texts: of N labels; '' or a negative integer, such as -1, for none.
+
+  Returns:
+    [N] labels, '' for none. Equal ones are one object: millions are of few
+    classes.
+  """
   known: dict[str, str] = {}
-  return [known.setdefault(text, text) for text in texts]
+  labels = []
+  for text in texts:
+    if text not in known:
+      known[text] = '' if _NO_CLASS.fullmatch(text) else text
+    labels.append(known[text])
+  return labels
 
 
 def require_ids(ids: Sequence[str], where: Where) -> None:

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from advbct_jax.convert.array_files import reading
 from advbct_jax.convert.ids_and_labels import (
+  classes,
   ids_beside,
   labels_beside,
-  shared,
 )
 from advbct_jax.errors import InputError
 
@@ -58,6 +58,11 @@ class ParquetFile:
         f'{path}: found the columns {found}; wanted `id`, `embedding` (a list '
         'of floats) and, where there are labels, `label`.'
       )
+    if self.count and not self.dimension:
+      raise InputError(
+        f'{path}, row 0: found no vector, or one of no numbers. Wanted one in '
+        'every row, as wide as the first; mend it or take the row out.'
+      )
 
   def ids(self) -> list[str] | None:
     """The [N] ids, a missing one empty; None without a column of them."""
@@ -69,7 +74,7 @@ class ParquetFile:
     """The [N] labels, '' for a missing one; None without a column of them."""
     if 'label' not in self._columns:
       return labels_beside(self.path)
-    return shared(self._texts('label'))
+    return classes(self._texts('label'))
 
   def blocks(self, start: int, rows: int) -> Iterator[np.ndarray]:
     """Reads from a row on, [≤ rows, D] at a time."""
@@ -94,6 +99,9 @@ class ParquetFile:
   def _texts(self, name: str) -> Iterator[str]:
     for column in self._batches(name, 0, _TEXT_ROWS):
       with _reading_parquet(self.path):
+        if pa.types.is_floating(column.type):
+          # Pandas makes integers with gaps floats, and the gaps NaN.
+          column = pc.if_else(pc.is_nan(column), None, column)
         texts = column.cast(pa.string())
       # A missing id is refused as an empty one; a missing label is none.
       yield from texts.fill_null('').to_pylist()

@@ -7,6 +7,7 @@ store is all that training and evaluation ask of an old one.
 import argparse
 import collections
 from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -63,7 +64,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--labels',
     type=pathlib.Path,
-    help="a file of the encoder's classes; empty where an image has none",
+    help='a file of labels: the class under which the encoder was trained on '
+    'an image; empty (or -1) where it was not',
   )
   parser.set_defaults(run=_run_to_store)
   parser = commands.add_parser(
@@ -112,8 +114,8 @@ def vectors_to_store(
   """Makes a store from files of vectors, in blocks.
 
   It is filled as `PATH.unfinished` and renamed when it is whole. What a killed
-  call has left there is gone on with if it is of the same files; what a refused
-  one has is removed.
+  call has left there is gone on with if it is of the same files, and replaced
+  if it is of others; where the vectors themselves are refused it is removed.
 
   Args:
     vectors: files, one after the other.
@@ -123,14 +125,16 @@ def vectors_to_store(
     images: the name of the image set; None takes the card's, or the folder's.
     preprocessing: of an image; None takes the card's, or `unknown`.
     ids: a file of image ids, where the vectors have none with them.
-    labels: a file of the encoder's classes, where the vectors have none.
+    labels: a file of the classes under which the encoder was trained on the
+      images, where the vectors have none.
 
   Returns:
     The complete store, with what was counted on the way.
 
   Raises:
-    InputError: if there is something at `path`, or if vectors, ids or labels
-      are damaged, missing, not finite, or don't belong together.
+    InputError: if there is something at `path`, or somebody else's folder at
+      `PATH.unfinished`; if vectors, ids or labels are damaged, missing, not
+      finite, or don't belong together; or if the store cannot be written.
   """
   if path.exists():
     raise InputError(
@@ -144,21 +148,23 @@ def vectors_to_store(
     'preprocessing': preprocessing,
   }
   unfinished = path.with_name(f'{path.name}.unfinished')
-  try:
-    rows = VectorRows([open_vectors(file) for file in vectors])
-    names = rows.ids(ids)
-    classes = rows.labels(labels, names)
-    card = rows.card(names, classes, given, path.name)
-    rows.require_own_cards(names, None if labels else classes)
+  rows = VectorRows([open_vectors(file) for file in vectors])
+  names = rows.ids(ids)
+  classes = rows.labels(labels, names)
+  card = rows.card(names, classes, given, path.name)
+  rows.require_own_cards(names, None if labels else classes)
+  with _writing(path):
     _claim(unfinished, rows, card)
     store = create_store(unfinished, card, names, classes)
-    zeros = _fill(store, rows, names)
-  except InputError:
-    shutil.rmtree(unfinished, ignore_errors=True)
-    raise
-  card = store.finish().card
-  (unfinished / _INPUTS).unlink()
-  os.replace(unfinished, path)
+    try:
+      zeros = _fill(store, rows, names)
+    except InputError:
+      shutil.rmtree(unfinished, ignore_errors=True)
+      raise
+    card = store.finish().card
+    os.replace(unfinished, path)
+    # Last, for without it a folder is not known as an unfinished store.
+    (path / _INPUTS).unlink()
   counts = collections.Counter(classes)
   return Filled(
     store=EmbeddingStore(path, card),
@@ -219,7 +225,8 @@ def store_to_files(path: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
     ) from error
   finally:
     for name in unfinished.values():
-      name.unlink(missing_ok=True)
+      with contextlib.suppress(OSError):  # Its folder may be no folder.
+        name.unlink()
   return files
 
 
@@ -235,11 +242,26 @@ def _claim(unfinished: pathlib.Path, rows: VectorRows, card: Card) -> None:
   }
   described = json.dumps(inputs, indent=2) + '\n'
   path = unfinished / _INPUTS
-  if path.exists() and path.read_text() == described:
-    return
-  shutil.rmtree(unfinished, ignore_errors=True)
+  if unfinished.exists():
+    if not _is_ours(unfinished):
+      raise InputError(
+        f'{unfinished}: is there already, and no store that a killed command '
+        'has left. The new store is filled under this name; remove it, or '
+        'choose another name for the store.'
+      )
+    if path.exists() and path.read_text() == described:
+      return
+    shutil.rmtree(unfinished)
   unfinished.mkdir(parents=True)
   write_text(path, described)
+
+
+def _is_ours(unfinished: pathlib.Path) -> bool:
+  """Whether a folder says what it is made from, or was about to."""
+  if not unfinished.is_dir():
+    return False
+  names = [file.name for file in unfinished.iterdir()]
+  return _INPUTS in names or all(name.startswith(_INPUTS) for name in names)
 
 
 def _fill(store: EmbeddingStore, rows: VectorRows, ids: Sequence[str]) -> int:
@@ -267,6 +289,21 @@ def _fill(store: EmbeddingStore, rows: VectorRows, ids: Sequence[str]) -> int:
         store.write_chunk(number, chunk)
       progress.update(len(chunk))
   return zeros
+
+
+@contextlib.contextmanager
+def _writing(path: pathlib.Path) -> Iterator[None]:
+  """Says why a store cannot be written; what there is of it stays."""
+  try:
+    yield
+  except InputError:
+    raise
+  except (OSError, ValueError) as error:  # Orbax has both for a full disk.
+    raise InputError(
+      f'{path}: the store cannot be written ({error}). Make room and run the '
+      'same command again, which goes on where it stopped, or name another '
+      'place.'
+    ) from error
 
 
 def _chunks(store: EmbeddingStore) -> Iterator[np.ndarray]:

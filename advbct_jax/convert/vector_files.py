@@ -25,9 +25,9 @@ from advbct_jax.convert.array_files import (
 )
 from advbct_jax.convert.ids_and_labels import (
   beside,
+  classes,
   ids_beside,
   labels_beside,
-  shared,
 )
 from advbct_jax.convert.parquet_files import ParquetFile, write_parquet
 from advbct_jax.errors import InputError
@@ -187,7 +187,7 @@ class _ArrayFile:
   def labels(self) -> list[str] | None:
     if self._labels is None:
       return labels_beside(self.path)
-    return shared(self._labels.texts())
+    return classes(self._labels.texts())
 
   def blocks(self, start: int, rows: int) -> Iterator[np.ndarray]:
     return self._vectors.blocks(start, rows)
@@ -204,31 +204,39 @@ class _IndexFile:
     self.exact = self._index.exact
 
   def ids(self) -> list[str] | None:
-    lines = ids_beside(self.path)
-    if self._index.keys is None:
-      return lines
-    names = [str(key) for key in self._index.keys.tolist()]
+    lines, names = ids_beside(self.path), self._names()
     # FAISS's ids may be the names, or lines of the list of names.
-    return names if lines in (None, names) else self._lines(lines)
+    return names if lines in (None, names) else self._lines(lines, 'ids')
 
   def labels(self) -> list[str] | None:
-    return labels_beside(self.path)
+    labels = labels_beside(self.path)
+    lines = None if labels is None else ids_beside(self.path)
+    if labels is None or lines in (None, self._names()):
+      return labels
+    return self._lines(labels, 'labels')
 
   def blocks(self, start: int, rows: int) -> Iterator[np.ndarray]:
     return self._index.blocks(start, rows)
 
-  def _lines(self, lines: list[str] | None) -> list[str]:
-    keys, lines = self._index.keys, lines or []
-    assert keys is not None
+  def _names(self) -> list[str] | None:
+    """FAISS's ids as names of the images; None where it only counts."""
+    keys = self._index.keys
+    return None if keys is None else [str(key) for key in keys.tolist()]
+
+  def _lines(self, lines: list[str], what: str) -> list[str]:
+    """The line of each row, which FAISS's id is the number of."""
+    keys = self._index.keys
+    if keys is None:
+      return lines
     unknown = (keys < 0) | (keys >= len(lines))
     if unknown.any():
       row = int(unknown.argmax())
       raise InputError(
-        f'{beside(self.path, "ids")}: it has {len(lines)} lines, none of them '
-        f'for the id {keys[row]} of FAISS (row {row}). Wanted: the id of an '
-        "image in each line, FAISS's id being the number of the line from 0, "
-        "or FAISS's own ids. Name the right file, or take it away to keep "
-        "FAISS's."
+        f'{beside(self.path, what)}: it has {len(lines)} lines, none of them '
+        f'for the id {keys[row]} of FAISS (row {row}). Wanted: a line for each '
+        "image, FAISS's id being its number from 0 in NAME.ids.txt and "
+        "NAME.labels.txt, or FAISS's own ids in NAME.ids.txt. Name the right "
+        "files, or take them away to keep FAISS's ids."
       )
     return [lines[key] for key in keys.tolist()]
 

@@ -19,15 +19,16 @@ from advbct_jax.data.images import digest_ids
 from advbct_jax.embeddings.store import DEFAULT_CHUNK_ROWS, Card
 from advbct_jax.errors import InputError
 
-# What the card beside some vectors may say of them.
+# What the cards beside some vectors say of them, all the same.
 _DESCRIBED = (
   'encoder',
   'weights',
   'preprocessing',
-  'images',
   'cropped',
   'compatible_dimension',
 )
+# Marks the weights of an encoder whose vectors were only kept roughly.
+_APPROXIMATED = ' (approximated)'
 # A chunk is in memory a few times while it is written: 64 MiB at most.
 _CHUNK_VALUES = 2**24
 
@@ -110,7 +111,7 @@ class VectorRows:
       ids: [N].
       labels: [N], or None without.
       given: what a user says; None where the cards of the files may speak.
-      name: of the images, where nobody says it.
+      name: of the images, where nobody says it or each file another.
     """
     described: dict[str, Any] = {
       'weights': 'unversioned',
@@ -134,6 +135,9 @@ class VectorRows:
             'encoder; make one of each.'
           )
         described[field] = here
+    # Training images, an index and queries may well be one store.
+    if len(images := {card.images for card in cards.values() if card}) == 1:
+      described['images'] = images.pop()
     described |= told
     if not described.get('encoder'):
       raise InputError(
@@ -141,6 +145,9 @@ class VectorRows:
         'Name it by --encoder, and its version by --version: vectors of '
         'different encoders must not be mixed up.'
       )
+    if not all(file.exact for file in self.files):
+      exact = described['weights'].removesuffix(_APPROXIMATED)
+      described['weights'] = exact + _APPROXIMATED
     dimension = self.files[0].dimension
     return Card(
       **described,
@@ -221,9 +228,17 @@ def _require_count(
 
 def _card_of(path: pathlib.Path) -> Card | None:
   """The card beside a file of vectors, where there is one."""
+  file = path.with_suffix('.json')
   try:
-    return Card(**json.loads(path.with_suffix('.json').read_text()))
+    text = file.read_text(encoding='utf-8', errors='replace')
+    if '"ids_digest"' not in text:
+      return None  # A file of somebody's own, which happens to be called so.
+    return Card(**json.loads(text))
   except FileNotFoundError:
     return None
-  except (ValueError, TypeError):
-    return None  # A file of somebody's own, which happens to be called so.
+  except (OSError, ValueError, TypeError) as error:
+    raise InputError(
+      f'{file}: cannot be read as the card of {path.name} ({error}). It is '
+      'damaged or of another version; fetch or write it again, or take it away '
+      'and name the encoder by --encoder.'
+    ) from error

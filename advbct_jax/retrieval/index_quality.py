@@ -4,7 +4,8 @@ Recall is measured against exact search over the embedding store that filled the
 index, chunk by chunk, so that memory holds no second copy of the set.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import dataclasses
 import time
 
@@ -42,12 +43,14 @@ class Speed:
   Attributes:
     queries: how many are asked in one call.
     matches: how many matches each brings back.
+    threads: that FAISS used.
     index: of the index.
     exact: of exact search over as many vectors.
   """
 
   queries: int
   matches: int
+  threads: int
   index: Rate
   exact: Rate
 
@@ -61,14 +64,13 @@ class Measurement:
     recall: by depth k, the mean share of the index's first k that belong to the
       exact first k. Vectors as similar as the exact k-th belong to them, so
       copies of one image stand for each other.
-    threads: that FAISS used.
-    speeds: of many queries in one call, and of single ones.
+    speeds: of many queries in one call, where there are many, and of single
+      ones on one thread.
   """
 
   queries: int
   recall: dict[int, float]
-  threads: int
-  speeds: tuple[Speed, Speed]
+  speeds: tuple[Speed, ...]
 
 
 def measure_index(
@@ -84,64 +86,77 @@ def measure_index(
   work grows with their number.
 
   Args:
-    index: N vectors, in the order of the store.
-    store: the N embeddings.
+    index: N vectors of width D, in the order of the store.
+    store: the N embeddings, whose first D components are compared.
     queries: what to ask with, at most 1000 of them at random; without it, as
       many vectors of the gallery, each left out of its own matches.
     seed: chooses the queries.
 
   Raises:
-    InputError: if the queries are of another width than the gallery.
+    InputError: if the queries are of another width than the index.
   """
-  asked, own = _choose_queries(store, queries, seed)
+  asked, own = _choose_queries(store, queries, seed, index.d)
   others = store.card.count - (own is not None)
   matches = min(RECALL_DEPTHS[-1], others)
   found = _positions(index, asked, matches, own)
   recall = _recall(store, asked, found, matches, own)
-  vectors = unit_rows(np.asarray(next(store.chunks()), np.float32))
+  chunk = next(store.chunks())[:, : index.d]
+  vectors = unit_rows(np.asarray(chunk, np.float32))
   share = len(vectors) / store.card.count
   depth = max(matches, 1)
   return Measurement(
     queries=len(asked),
     recall=recall,
-    threads=faiss.omp_get_max_threads(),
-    speeds=(
-      _speed(index, asked, vectors, share, depth, len(asked)),
-      _speed(index, asked[:_SINGLE_QUERIES], vectors, share, depth, 1),
+    speeds=tuple(
+      _speed(index, asked, vectors, share, depth, at_once)
+      for at_once in sorted({len(asked), 1}, reverse=True)
     ),
   )
 
 
 def require_comparable_queries(
-  queries: EmbeddingStore, gallery: EmbeddingStore
+  queries: EmbeddingStore, gallery: EmbeddingStore, width: int
 ) -> None:
-  """Refuses queries that are not as wide as the gallery.
+  """Refuses queries that are not as wide as the index of a gallery.
 
   Wider ones pass where their encoder has a compatible part of just its width.
+
+  Args:
+    queries: what to ask with.
+    gallery: what fills the index.
+    width: how many of the gallery's first components are in the index.
 
   Raises:
     InputError: naming both stores and widths.
   """
-  card, width = queries.card, gallery.card.dimension
-  if width not in (card.dimension, card.compatible_dimension):
-    raise InputError(
-      f'{queries.path}: queries of width {card.dimension}, but {gallery.path} '
-      f'has vectors of width {width}. Name a store of an encoder that can be '
-      'compared with it, or leave --queries out to ask with vectors of the '
-      'gallery.'
+  card = queries.card
+  if width in (card.dimension, card.compatible_dimension):
+    return
+  remedy = 'Name a store of an encoder that can be compared with it'
+  if card.dimension == gallery.card.compatible_dimension:
+    remedy = (
+      f'Its first {card.dimension} components can be compared: export the '
+      'gallery with these alone (--compatible)'
     )
+  raise InputError(
+    f'{queries.path}: queries of width {card.dimension}, but {gallery.path} '
+    f'gives the index vectors of width {width}. {remedy}, or leave --queries '
+    'out to ask with vectors of the gallery.'
+  )
 
 
 def _choose_queries(
-  store: EmbeddingStore, queries: EmbeddingStore | None, seed: int
+  store: EmbeddingStore,
+  queries: EmbeddingStore | None,
+  seed: int,
+  width: int,
 ) -> tuple[np.ndarray, np.ndarray | None]:
   """[Q, D] queries, and their [Q] positions where they are the gallery's."""
   # Another stream than the one that chose the vectors to train on.
   if queries is None:
-    own, asked = sample_rows(store, _QUERIES, seed + 1)
+    own, asked = sample_rows(store, _QUERIES, seed + 1, width)
     return asked, own
-  require_comparable_queries(queries, store)
-  width = store.card.dimension
+  require_comparable_queries(queries, store, width)
   return sample_rows(queries, _QUERIES, seed + 1, width)[1], None
 
 
@@ -183,7 +198,7 @@ def _recall(
   exact = np.empty((len(queries), 0), np.float32)
   similarity = np.full(found.shape, -np.inf, np.float32)
   for start, rows in read_blocks(
-    store, 'searching exactly', store.card.chunk_rows
+    store, 'searching exactly', store.card.chunk_rows, queries.shape[1]
   ):
     k = min(matches + first, len(rows))
     scores, _ = faiss.knn(queries, rows, k, faiss.METRIC_INNER_PRODUCT)
@@ -216,8 +231,12 @@ def _speed(
     vectors: [M, D] of length 1.
     share: M/N, which the rate of exact search is scaled by.
     matches: how many to find, at most N.
-    at_once: queries in one call.
+    at_once: queries in one call. One at a time is one thread's work: many
+      would above all wait for each other. Few are asked so, for it is slow.
   """
+  if at_once == 1:
+    queries = queries[:_SINGLE_QUERIES]
+  threads = 1 if at_once == 1 else faiss.omp_get_max_threads()
   exact_matches = min(matches, len(vectors))
 
   def exactly(asked: np.ndarray) -> None:
@@ -230,19 +249,31 @@ def _speed(
     by_index: [],
     exactly: [],
   }
-  for turn in range(_TIMED_ROUNDS + 1):
-    for search, measured in seconds.items():
-      start = time.perf_counter()
-      for first in range(0, len(queries), at_once):
-        search(queries[first : first + at_once])
-      if turn:  # The first one warms up.
-        measured.append(time.perf_counter() - start)
+  with _on_threads(threads):
+    for turn in range(_TIMED_ROUNDS + 1):
+      for search, measured in seconds.items():
+        start = time.perf_counter()
+        for first in range(0, len(queries), at_once):
+          search(queries[first : first + at_once])
+        if turn:  # The first one warms up.
+          measured.append(time.perf_counter() - start)
   return Speed(
     queries=at_once,
     matches=matches,
+    threads=threads,
     index=_rate(len(queries), seconds[by_index]),
     exact=_rate(len(queries) * share, seconds[exactly]),
   )
+
+
+@contextlib.contextmanager
+def _on_threads(count: int) -> Iterator[None]:
+  before = faiss.omp_get_max_threads()
+  faiss.omp_set_num_threads(count)
+  try:
+    yield
+  finally:
+    faiss.omp_set_num_threads(before)
 
 
 def _rate(queries: float, seconds: Sequence[float]) -> Rate:

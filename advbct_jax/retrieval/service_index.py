@@ -180,7 +180,11 @@ def integer_ids(ids: Sequence[str]) -> np.ndarray:
 
 
 def build_service_index(
-  store: EmbeddingStore, recipe: Recipe, ids: np.ndarray, seed: int = 0
+  store: EmbeddingStore,
+  recipe: Recipe,
+  ids: np.ndarray,
+  seed: int = 0,
+  width: int | None = None,
 ) -> GalleryIndex:
   """Trains an index on a sample of a store and adds all of it.
 
@@ -189,6 +193,7 @@ def build_service_index(
     recipe: from `complete_recipe`.
     ids: [N] int64, what FAISS shall call each row.
     seed: chooses the sample and where k-means starts.
+    width: how many of the first components are indexed; None for all.
 
   Returns:
     The index; it knows how many lists or candidates a search looks into.
@@ -196,12 +201,13 @@ def build_service_index(
   card = store.card
   # A base class by its type; what it is, the recipe says.
   index: Any = faiss.index_factory(
-    card.dimension, recipe.factory, faiss.METRIC_INNER_PRODUCT
+    width or card.dimension, recipe.factory, faiss.METRIC_INNER_PRODUCT
   )
   inner: Any = faiss.downcast_index(index.index)
   if recipe.lists:
     inner.nprobe = recipe.probes
-    sample = _training_sample(store, recipe.lists, recipe.bytes, seed)
+    size = _training_size(recipe.lists, recipe.bytes)
+    _, sample = sample_rows(store, size, seed, width)
     _train(inner, sample, seed)
     _reserve_lists(inner, sample, card.count)
     del sample
@@ -216,7 +222,7 @@ def build_service_index(
     _reserve(flat.codes, card.count * flat.code_size)
   else:
     _reserve(inner.codes, card.count * inner.code_size)
-  for start, rows in read_blocks(store, 'adding vectors', _BLOCK_ROWS):
+  for start, rows in read_blocks(store, 'adding vectors', _BLOCK_ROWS, width):
     index.add_with_ids(rows, ids[start : start + len(rows)])
   return index
 
@@ -254,14 +260,10 @@ def _code_bytes(recipe: Recipe, dimension: int) -> int:
   return recipe.bytes
 
 
-def _training_sample(
-  store: EmbeddingStore, lists: int, code_bytes: int | None, seed: int
-) -> np.ndarray:
-  """Draws what k-means needs, [≤ N, D] of length 1."""
+def _training_size(lists: int, code_bytes: int | None) -> int:
+  """How many vectors k-means needs."""
   size = _PER_LIST * lists
-  return sample_rows(
-    store, max(size, _PQ_SAMPLE) if code_bytes else size, seed
-  )[1]
+  return max(size, _PQ_SAMPLE) if code_bytes else size
 
 
 def _train(inverted: faiss.IndexIVF, sample: np.ndarray, seed: int) -> None:

@@ -6,6 +6,7 @@ import faiss
 import numpy as np
 import pytest
 
+from advbct_jax.convert import faiss_export
 from advbct_jax.convert.__main__ import main
 from advbct_jax.embeddings.store import (
   EmbeddingStore,
@@ -38,8 +39,8 @@ def _vectors(count=_COUNT, width=_WIDTH):
   return rows.astype(np.float32)
 
 
-def _store(path, ids, vectors):
-  card = card_of(ids, dimension=vectors.shape[1], chunk_rows=120)
+def _store(path, ids, vectors, **facts):
+  card = card_of(ids, dimension=vectors.shape[1], chunk_rows=120, **facts)
   return write_store(path, card, ids, vectors)
 
 
@@ -128,6 +129,7 @@ def test_the_report_is_printed_and_saved(gallery, out, tmp_path, capsys):
   assert many['exact']['median'] > 0
   printed = capsys.readouterr().out
   assert f'{out}: ivf_flat (5 lists, 1 probes), 300 × 4' in printed
+  assert '20 at once on 1 thread, 1 at once on 1 thread' in printed
   share = f'{report["recall"]["100"]:.4f}'
   assert ['recall@100', share, '1.0000'] in [
     line.split() for line in printed.splitlines()
@@ -207,7 +209,7 @@ def test_a_full_disk_is_said_and_leaves_no_card(
   _fail_writing(monkeypatch, RuntimeError('No space left on device'))
   message = _refusal(capsys, gallery, out)
 
-  assert 'images.faiss: cannot write the index (No space left' in message
+  assert 'images.faiss: cannot be written (No space left' in message
   assert not out.with_suffix('.json').exists()
   assert not out.with_suffix('.report.json').exists()
   assert not list(out.parent.glob('*.unfinished'))
@@ -219,7 +221,70 @@ def test_a_place_that_cannot_be_is_said_before_building(
   (tmp_path / 'file').write_text('')
   monkeypatch.setattr(service_index, 'build_service_index', None)
   message = _refusal(capsys, gallery, tmp_path / 'file' / 'x.faiss')
-  assert 'cannot write the index' in message
+  assert 'x.faiss: cannot be written' in message
+
+
+def test_a_report_that_cannot_be_written_is_said(
+  gallery, out, monkeypatch, capsys
+):
+  def failing(path, text):
+    raise OSError('No space left')
+
+  monkeypatch.setattr(faiss_export, 'write_text', failing)
+  message = _refusal(capsys, gallery, out)
+  assert 'images.report.json: cannot be written (No space left' in message
+
+
+@pytest.mark.parametrize(
+  'name', ['images.npy', 'images.npz', 'images.parquet', 'images.ids.txt']
+)
+def test_the_ids_and_card_of_other_vectors_are_left_alone(
+  gallery, out, name, monkeypatch, capsys
+):
+  out.parent.mkdir()
+  (out.parent / name).write_text('mine')
+  monkeypatch.setattr(service_index, 'build_service_index', None)
+  message = _refusal(capsys, gallery, out)
+  assert f'{out}: {name} is there' in message
+  assert 'Choose another name' in message
+  assert [path.name for path in out.parent.iterdir()] == [name]
+
+
+@pytest.mark.parametrize('kind', service_index.OPTIONS)
+def test_the_compatible_part_alone_can_be_exported(kind, tmp_path, out):
+  narrow = _vectors()
+  wide = _store(
+    tmp_path / 'wide',
+    _ids(),
+    np.hstack([narrow, 9 * _vectors(width=3)]),
+    compatible_dimension=_WIDTH,
+  )
+  old = _store(tmp_path / 'old', _ids(20), narrow[:20])
+  _export(wide, out, '--compatible', f'--queries={old.path}', kind=kind)
+
+  index = faiss.read_index(str(out))
+  assert index.d == _WIDTH
+  rows = narrow / np.linalg.norm(narrow, axis=1, keepdims=True)
+  scores, found = index.search(rows, 1)
+  if kind in ('flat', 'hnsw'):
+    assert (found[:, 0] == np.arange(_COUNT)).all()
+    np.testing.assert_allclose(scores, 1, atol=1e-5)
+  card = json.loads(out.with_suffix('.json').read_text())
+  assert card == dataclasses.asdict(
+    dataclasses.replace(wide.card, dimension=_WIDTH, compatible_dimension=0)
+  )
+  report = json.loads(out.with_suffix('.report.json').read_text())
+  assert report['dimension'] == _WIDTH
+  if kind == 'flat':
+    assert report['recall'] == {'1': 1, '10': 1, '100': 1}
+
+
+def test_a_store_without_a_compatible_part_has_none_to_export(
+  gallery, out, capsys
+):
+  message = _refusal(capsys, gallery, out, '--compatible')
+  assert f'--compatible: {gallery.path} has vectors of width 4' in message
+  assert not out.parent.exists()
 
 
 @pytest.mark.parametrize(

@@ -132,10 +132,8 @@ def test_labels_may_be_in_a_file_of_their_own(tmp_path, suffix):
       np.save(labels, LABELS)
     case '.csv':
       # In any order, and without those of no class.
-      write_lines(
-        labels,
-        ['id,label', 'image 9,cat', 'image 2,dog', 'image 0,cat', 'image 3,'],
-      )
+      known = ['image 9,cat', 'image 2,dog', 'image 0,cat']
+      write_lines(labels, ['id,label', *known, 'image 3,', 'image 4,-1'])
   fill(tmp_path / 'store', write(tmp_path / 'v.npy'), labels=labels)
   assert open_store(tmp_path / 'store').labels() == LABELS
 
@@ -337,13 +335,75 @@ def test_a_killed_command_starts_over_with_other_inputs(
   np.testing.assert_array_equal(store.read(), rows)
 
 
-def test_a_refused_input_takes_the_unfinished_store_away(tmp_path, written):
-  vectors = write(tmp_path / 'v.npy')
-  kill(written, 2, tmp_path / 'store', vectors)
-  write(tmp_path / 'v.npy', ids=IDS[:-1])
-  with pytest.raises(InputError, match='found 9 ids'):
+def test_refused_vectors_take_the_unfinished_store_away(tmp_path, written):
+  rows = VECTORS.copy()
+  rows[9] = np.nan
+  vectors = write(tmp_path / 'v.npy', rows)
+  kill(written, 1, tmp_path / 'store', vectors)
+  with pytest.raises(InputError, match='not finite'):
     fill(tmp_path / 'store', vectors)
   assert not (tmp_path / 'store.unfinished').exists()
+
+
+def test_a_mistyped_flag_leaves_what_a_killed_command_has_stored(
+  tmp_path, written
+):
+  vectors = write(tmp_path / 'v.npy')
+  kill(written, 2, tmp_path / 'store', vectors)
+  with pytest.raises(InputError, match='no such file'):
+    fill(tmp_path / 'store', vectors, ids=tmp_path / 'typo.txt')
+  fill(tmp_path / 'store', vectors)
+  assert written.chunks == [2]
+
+
+@pytest.mark.parametrize('content', ['file', 'folder', None])
+def test_what_somebody_else_has_under_the_unfinished_name_is_left_alone(
+  tmp_path, content
+):
+  unfinished = tmp_path / 'store.unfinished'
+  if content != 'file':
+    unfinished.mkdir()
+  theirs = {'file': unfinished, 'folder': unfinished / 'theirs'}.get(content)
+  if theirs is None:  # An empty folder is nobody's.
+    fill(tmp_path / 'store', write(tmp_path / 'v.npy'))
+    return
+  theirs.write_text('mine')
+  message = refused(tmp_path / 'store', write(tmp_path / 'v.npy'))
+  assert message.startswith(f'{unfinished}: is there already')
+  assert theirs.read_text() == 'mine'
+
+
+@pytest.mark.parametrize(
+  'error', [OSError('No space left'), ValueError('No space left')]
+)
+def test_a_full_disk_is_said_and_the_same_command_goes_on(
+  tmp_path, monkeypatch, written, error
+):
+  vectors = write(tmp_path / 'v.npy')
+  write_chunk = EmbeddingStore.write_chunk
+
+  def write_or_fail(store, chunk, embeddings):
+    if chunk == 1:
+      raise error
+    write_chunk(store, chunk, embeddings)
+
+  with monkeypatch.context() as full:
+    full.setattr(EmbeddingStore, 'write_chunk', write_or_fail)
+    with pytest.raises(InputError, match=r'No space left.*Make room and run'):
+      fill(tmp_path / 'store', vectors)
+  assert written.chunks == [0]
+  fill(tmp_path / 'store', vectors)
+  assert written.chunks == [0, 1, 2]
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+  (tmp_path / 'file').write_text('')
+  vectors = write(tmp_path / 'v.npy')
+  with pytest.raises(InputError, match='file/store: the store cannot be'):
+    fill(tmp_path / 'file' / 'store', vectors)
+  fill(tmp_path / 'store', vectors)
+  with pytest.raises(InputError, match=r'file/v\.npy: cannot be written'):
+    store_to_files(tmp_path / 'store', tmp_path / 'file' / 'v.npy')
 
 
 CARD = Card(
@@ -421,6 +481,62 @@ def test_shards_with_cards_of_two_encoders_are_refused(tmp_path, store):
   assert "found weights 'cd34', but the vectors before have 'ab12'" in message
 
 
+@pytest.mark.parametrize('said', [{}, {'images': 'mine'}])
+def test_shards_of_several_image_sets_become_one(tmp_path, said):
+  paths = []
+  for name, rows in (('train', slice(6)), ('index', slice(6, N))):
+    card = dataclasses.replace(
+      CARD,
+      images=name,
+      ids_digest=digest_ids(IDS[rows]),
+      count=len(IDS[rows]),
+      labels_digest=None,
+    )
+    write_store(tmp_path / name, card, IDS[rows], VECTORS[rows])
+    paths.append(tmp_path / f'{name}.npy')
+    store_to_files(tmp_path / name, paths[-1])
+  card = fill(tmp_path / 'all', *paths, encoder=None, **said).store.card
+  assert (card.images, card.encoder) == (said.get('images', 'all'), 'resnet18')
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    lambda text: text[: len(text) // 2],
+    lambda text: text.replace('"cropped"', '"shape"'),
+  ],
+  ids=['truncated', 'newer'],
+)
+def test_an_unusable_card_is_refused(tmp_path, store, damage):
+  store_to_files(store, tmp_path / 'v.npy')
+  card = tmp_path / 'v.json'
+  card.write_text(damage(card.read_text()))
+  message = refused(tmp_path / 'to', tmp_path / 'v.npy')
+  assert message.startswith(f'{card}: cannot be read as the card of v.npy')
+
+
+def test_a_folder_in_the_place_of_a_card_is_refused(tmp_path):
+  (tmp_path / 'v.json').mkdir()
+  message = refused(tmp_path / 'store', write(tmp_path / 'v.npy'))
+  assert message.startswith(f'{tmp_path / "v.json"}: cannot be read')
+
+
+def test_approximated_vectors_are_of_other_weights(tmp_path):
+  card = dataclasses.asdict(dataclasses.replace(CARD, labels_digest=None))
+  index = faiss.index_factory(D, 'SQ8')
+  index.train(VECTORS)
+  index.add(VECTORS)
+  faiss.write_index(index, str(tmp_path / 'v.faiss'))
+  write_lines(tmp_path / 'v.ids.txt', IDS)
+  (tmp_path / 'v.json').write_text(json.dumps(card))
+  rough = fill(tmp_path / 'rough', tmp_path / 'v.faiss', encoder=None).store
+  assert rough.card.weights == 'ab12 (approximated)'
+  # Also after they went through another file.
+  store_to_files(rough.path, tmp_path / 'w.npy')
+  again = fill(tmp_path / 'again', tmp_path / 'w.npy', encoder=None).store
+  assert again.card.weights == 'ab12 (approximated)'
+
+
 def test_a_json_file_that_is_no_card_is_somebodys_own(tmp_path):
   (tmp_path / 'v.json').write_text(json.dumps({'encoder': 'x'}))
   vectors = write(tmp_path / 'v.npy')
@@ -472,7 +588,9 @@ def test_the_commands_say_what_was_made(tmp_path, capsys):
     ]
   )
   said = capsys.readouterr().out
-  assert f'{store}: 10 vectors of width 3 of theirs (7), images store' in said
+  assert (
+    f'{store}: 10 vectors of width 3 of theirs (7 (approximated)), ' in said
+  )
   assert '3 images have one of 2 classes' in said
   assert f'{vectors}: the index does not keep the vectors as they were' in said
   assert f'--config.old.path={store}' in said

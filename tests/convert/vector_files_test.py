@@ -308,6 +308,36 @@ def test_integer_ids_and_missing_labels_are_read_from_parquet(tmp_path):
 
 
 @pytest.mark.parametrize(
+  'labels',
+  [
+    pa.array([3.0, np.nan, None, -1.0]),
+    pa.array([3, -1, None, -7], pa.int8()),
+    pa.array(['3', '-1', '', None]),
+  ],
+  ids=lambda labels: str(labels.type),
+)
+def test_a_missing_or_negative_label_in_parquet_is_none(tmp_path, labels):
+  columns = {'id': IDS[:4], 'embedding': list(VECTORS[:4]), 'label': labels}
+  pq.write_table(pa.table(columns), tmp_path / 'v.parquet')
+  assert open_vectors(tmp_path / 'v.parquet').labels() == ['3', '', '', '']
+
+
+def test_a_negative_label_in_an_array_is_none(tmp_path):
+  np.savez(tmp_path / 'v.npz', vectors=VECTORS[:3], labels=[0, -1, 12])
+  assert open_vectors(tmp_path / 'v.npz').labels() == ['0', '', '12']
+
+
+@pytest.mark.parametrize('first', [None, []])
+def test_a_first_vector_that_is_missing_is_refused_with_its_row(
+  tmp_path, first
+):
+  rows = [first, *VECTORS.tolist()[1:]]
+  path = tmp_path / 'v.parquet'
+  write_parquet(path, embedding=pa.array(rows, pa.list_(pa.float32())))
+  assert f'{path}, row 0: found no vector' in refused(path)
+
+
+@pytest.mark.parametrize(
   ('kind', 'wrong', 'width'),
   [
     (pa.list_(pa.float32()), None, 0),
@@ -360,6 +390,37 @@ def test_a_line_beside_an_index_names_the_id_of_faiss(
     assert f'none of them for the id {keys[0]} of FAISS (row 0)' in message
   else:
     assert open_vectors(path).ids() == ids
+
+
+@pytest.mark.parametrize(
+  ('keys', 'ids', 'labels'),
+  [
+    ([2, 0, 1], ['a', 'b', 'c'], ['z', 'x', 'y']),
+    # FAISS's ids are the names, which no line is the number of.
+    ([2, 0, 1], ['2', '0', '1'], ['x', 'y', 'z']),
+    ([2, 0, 1], None, ['x', 'y', 'z']),
+    (None, ['a', 'b', 'c'], ['x', 'y', 'z']),
+  ],
+)
+def test_labels_beside_an_index_are_those_of_the_ids_beside(
+  tmp_path, keys, ids, labels
+):
+  path = tmp_path / 'v.faiss'
+  factory = 'Flat' if keys is None else 'IDMap2,Flat'
+  write_index(path, factory, keys, vectors=VECTORS[:3])
+  if ids:
+    (tmp_path / 'v.ids.txt').write_text('\n'.join(ids))
+  (tmp_path / 'v.labels.txt').write_text('x\ny\nz\n')
+  assert open_vectors(path).labels() == labels
+
+
+def test_too_few_labels_beside_an_index_are_refused_with_their_file(tmp_path):
+  path = tmp_path / 'v.faiss'
+  write_index(path, keys=[2, 0, 1], vectors=VECTORS[:3])
+  (tmp_path / 'v.ids.txt').write_text('a\nb\nc\n')
+  (tmp_path / 'v.labels.txt').write_text('x\ny\n')
+  message = refused(path, lambda file: file.labels())
+  assert message.startswith(f'{tmp_path / "v.labels.txt"}: it has 2 lines')
 
 
 def test_a_zip_file_with_other_things_is_no_npz(tmp_path):

@@ -113,7 +113,7 @@ def test_queries_are_compared_by_their_compatible_part(store, tmp_path):
 def test_queries_of_another_width_are_refused(store, tmp_path):
   queries = write_vectors(tmp_path / 'queries', vectors(5, width=9))
   index = build(store, Recipe('flat'))
-  with pytest.raises(InputError, match=r'width 9, but .*gallery has .* 8'):
+  with pytest.raises(InputError, match=r'width 9, but .*gallery gives .* 8'):
     index_quality.measure_index(index, store, queries)
 
 
@@ -130,6 +130,53 @@ def test_a_small_gallery_is_measured_as_deep_as_it_is(
   )
   measured = index_quality.measure_index(build(store, recipe), store)
   assert measured.recall == {depth: 1.0 for depth in depths}
+
+
+def test_queries_that_a_part_of_the_gallery_compares_with_are_told_so(tmp_path):
+  gallery = write_vectors(tmp_path / 'wide', vectors(9), compatible_dimension=6)
+  queries = write_vectors(tmp_path / 'queries', vectors(5, width=6))
+  with pytest.raises(InputError, match=r'first 6 components .*--compatible'):
+    index_quality.require_comparable_queries(queries, gallery, WIDTH)
+  index_quality.require_comparable_queries(queries, gallery, 6)
+
+
+def test_an_index_of_the_compatible_part_is_compared_with_that(tmp_path):
+  wide = np.hstack([vectors(), 9 * vectors(seed=5)])
+  store = write_vectors(tmp_path / 'wide', wide)
+  index = service_index.build_service_index(
+    store, RECIPES[1], np.arange(COUNT), width=WIDTH
+  )
+  by_gallery = index_quality.measure_index(index, store)
+  own = np.arange(COUNT)
+  expected = _expected_recall(index, vectors(), vectors(), own)
+  assert by_gallery.recall == pytest.approx(expected, abs=1e-4)
+
+
+def test_single_queries_are_asked_on_one_thread(store, monkeypatch):
+  faiss.omp_set_num_threads(2)
+  threads = {}
+  search = faiss.knn
+
+  def watched(asked, *arguments):
+    threads[len(asked)] = faiss.omp_get_max_threads()
+    return search(asked, *arguments)
+
+  index = build(store, Recipe('flat'))
+  monkeypatch.setattr(index_quality.faiss, 'knn', watched)
+  speeds = index_quality.measure_index(index, store).speeds
+  assert threads == {COUNT: 2, 1: 1}
+  assert [(speed.queries, speed.threads) for speed in speeds] == [
+    (COUNT, 2),
+    (1, 1),
+  ]
+  assert faiss.omp_get_max_threads() == 2
+
+
+def test_a_single_query_is_timed_once(store, tmp_path):
+  queries = write_vectors(tmp_path / 'one', vectors(1))
+  index = build(store, Recipe('flat'))
+  speeds = index_quality.measure_index(index, store, queries).speeds
+  assert [speed.queries for speed in speeds] == [1]
 
 
 def test_exact_search_is_timed_on_one_chunk_and_scaled(store, monkeypatch):

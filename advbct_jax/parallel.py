@@ -64,6 +64,22 @@ def shard(batch: Any) -> Any:
   )
 
 
+def gather(x: jax.Array, axis_name: str | None = AXIS) -> jax.Array:
+  """Brings together what all devices have, without a gradient through it.
+
+  Args:
+    x: [B, …] on this device.
+    axis_name: the mapped axis, None outside of any.
+
+  Returns:
+    [devices·B, …], the same on every device.
+  """
+  x = jax.lax.stop_gradient(x)
+  if axis_name is None:
+    return x
+  return jax.lax.all_gather(x, axis_name, tiled=True)
+
+
 def global_mean(
   values: jax.Array, mask: jax.Array | None = None, axis_name: str | None = AXIS
 ) -> jax.Array:

@@ -19,6 +19,24 @@ def get_config() -> ml_collections.ConfigDict:
   config.advbct.threshold = 1.0
   config.advbct.discriminator_norm = 'per_domain'  # or joint, none
 
+  config.bct = config_dict.ConfigDict()
+  config.bct.weight = 1.0
+  config.contrastive = config_dict.ConfigDict()
+  config.contrastive.temperature = 0.01
+  config.contrastive.negatives = 10
+  config.contrastive.weight = 1.0
+  config.hot_refresh = config.contrastive.copy_and_resolve_references()
+  config.l2 = config_dict.ConfigDict()
+  config.l2.weight = 10.0
+  config.l2.threshold = 0.0
+  config.lce = config_dict.ConfigDict()
+  config.lce.boundary_weight = 1.0
+  config.lce.alignment_weight = 1.0
+  config.unibct = config_dict.ConfigDict()
+  config.unibct.scale = 30.0
+  config.unibct.margin = 0.3
+  config.unibct.weight = 1.0
+
   # The encoder to train.
   config.model = config_dict.ConfigDict()
   config.model.architecture = 'resnet18'  # a key of RESNETS or VITS

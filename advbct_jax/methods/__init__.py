@@ -7,11 +7,23 @@ from flax import linen as nn
 
 from advbct_jax.errors import InputError
 from advbct_jax.methods.advbct import AdvBCT
+from advbct_jax.methods.bct import BCT
+from advbct_jax.methods.contrastive import Contrastive
+from advbct_jax.methods.hot_refresh import HotRefresh
 from advbct_jax.methods.independent import Independent
+from advbct_jax.methods.l2 import L2
+from advbct_jax.methods.lce import LCE
+from advbct_jax.methods.unibct import UniBCT
 
 METHODS: dict[str, type[nn.Module]] = {
   'advbct': AdvBCT,
+  'bct': BCT,
+  'contrastive': Contrastive,
+  'hot_refresh': HotRefresh,
   'independent': Independent,
+  'l2': L2,
+  'lce': LCE,
+  'unibct': UniBCT,
 }
 
 
@@ -22,6 +34,15 @@ def needs_old_model(name: str) -> bool:
     InputError: if there is no such method.
   """
   return _find(name) is not Independent
+
+
+def uses_old_classifier(name: str) -> bool:
+  """Whether a method asks for the classifier of the old model.
+
+  Raises:
+    InputError: if there is no such method.
+  """
+  return _find(name) is BCT
 
 
 def make_method(

@@ -15,10 +15,13 @@ class OldModel:
     statistics: of its C_old classes.
     old_class: [C] the old model's number of each class, −1 for a class that it
       never saw.
+    classifier: [C_old, D] its linear classifier of embeddings as they are;
+      None where it has none, or none that is known.
   """
 
   statistics: ClassStatistics
   old_class: jax.Array | np.ndarray
+  classifier: jax.Array | np.ndarray | None = None
 
 
 @struct.dataclass
@@ -31,11 +34,14 @@ class Samples:
     labels: [B] classes.
     old_embeddings: [B, D] of the old encoder on the same images, not
       normalised.
+    classifier: [D, C] the kernel of the new classifier, the part of it that
+      belongs to these embeddings; None where no method asks for it.
   """
 
   embeddings: jax.Array
   labels: jax.Array
   old_embeddings: jax.Array
+  classifier: jax.Array | None = None
 
 
 @struct.dataclass

@@ -3,8 +3,9 @@
 import pathlib
 
 import ml_collections
+import numpy as np
 
-from advbct_jax.data.splits import split_by_old_labels
+from advbct_jax.data.splits import Split, split_by_old_labels
 from advbct_jax.embeddings.class_statistics import class_statistics
 from advbct_jax.embeddings.extract import FrozenEncoder, extract
 from advbct_jax.embeddings.sources import (
@@ -14,7 +15,7 @@ from advbct_jax.embeddings.sources import (
 )
 from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
-from advbct_jax.methods import METHODS
+from advbct_jax.methods import METHODS, uses_old_classifier
 from advbct_jax.methods.method import OldModel
 from advbct_jax.models.encoder import make_encoder
 from advbct_jax.training.checkpoints import (
@@ -22,6 +23,7 @@ from advbct_jax.training.checkpoints import (
   is_workdir,
   latest_step,
   load_encoder,
+  load_trained,
   read_config,
 )
 from advbct_jax.training.loop import train
@@ -160,9 +162,10 @@ def prepare_old_side(
     claim_workdir(path, old_config(config))
     old_run = Run(old_config(config), images.training_set('old'), None)
     train(old_run, path)
-  encoder, split = None, images.split
+  encoder, classifier, split = None, None, images.split
   if is_workdir(path):
     encoder, store = _old_store_of_run(path, config, images)
+    classifier = _find_classifier(path, split)
   else:
     source = from_stores(path, workdir / 'embeddings' / 'old')
     store = source(images.image_set)
@@ -170,7 +173,20 @@ def prepare_old_side(
       split = split_by_old_labels(split, labels, store.path)
   embeddings = store.read()
   statistics = class_statistics(embeddings, split.old_labels, split.old_classes)
-  return OldSide(embeddings, OldModel(statistics, split.old_class), encoder)
+  if classifier is None and uses_old_classifier(config.method):
+    print(
+      f'{path}: no classifier of these {split.old_classes} old classes is '
+      f'known; {config.method} takes the centres of the classes in its stead'
+    )
+  model = OldModel(statistics, split.old_class, classifier)
+  return OldSide(embeddings, model, encoder)
+
+
+def _find_classifier(path: pathlib.Path, split: Split) -> np.ndarray | None:
+  """[C_old, D] the classifier of a run, None if it is of other classes."""
+  params = load_trained(path).params
+  kernel = params.get('classifier', {}).get('kernel', np.empty((0, 0)))
+  return kernel.T if kernel.shape[1] == split.old_classes else None
 
 
 def _old_store_of_run(

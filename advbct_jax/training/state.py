@@ -61,9 +61,12 @@ class TrainedModel(nn.Module):
       optax.softmax_cross_entropy_with_integer_labels(logits, labels),
       axis_name=self.axis_name,
     )
-    compatible = embeddings[:, : self.compatible_dimension]
+    kernel = self.classifier.variables['params']['kernel']
+    part = slice(self.compatible_dimension)
     compatibility, metrics = self.method(
-      Samples(compatible, labels, old_embeddings), old, progress
+      Samples(embeddings[:, part], labels, old_embeddings, kernel[part]),
+      old,
+      progress,
     )
     hits = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
     return classification + compatibility, {

@@ -9,6 +9,7 @@ import ml_collections
 
 from advbct_jax.atomic_files import write_text
 from advbct_jax.errors import InputError
+from advbct_jax.methods import METHODS
 from advbct_jax.training.checkpoints import (
   is_workdir,
   latest_step,
@@ -102,8 +103,13 @@ def require_same_run(
   if not is_workdir(workdir) or latest_step(workdir) is None:
     return
   # As JSON knows it: tuples are lists there.
-  wanted = json.loads(json.dumps(config.to_dict()))
-  differences = differences_between(read_config(workdir).to_dict(), wanted)
+  here = json.loads(json.dumps(config.to_dict()))
+  there = read_config(workdir).to_dict()
+  # What other methods would be told doesn't matter.
+  for method in METHODS.keys() - {config.method}:
+    here.pop(method, None)
+    there.pop(method, None)
+  differences = differences_between(there, here)
   if differences:
     raise InputError(
       f'{workdir}: the run in this workdir has another config:\n  '

@@ -13,6 +13,7 @@ SAMPLES = Samples(
   embeddings=RANDOM.normal(size=(12, 4)).astype(np.float32),
   labels=np.arange(12) % 6,
   old_embeddings=RANDOM.normal(size=(12, 4)).astype(np.float32),
+  classifier=RANDOM.normal(size=(4, 6)).astype(np.float32),
 )
 OLD = OldModel(
   class_statistics(

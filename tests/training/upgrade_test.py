@@ -12,7 +12,7 @@ from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.embeddings.store import Card, open_store, write_store
 from advbct_jax.errors import InputError
 from advbct_jax.retrieval.protocols import protocol_of
-from advbct_jax.training.checkpoints import read_config
+from advbct_jax.training.checkpoints import load_trained, read_config
 from advbct_jax.training.logging import read_metrics
 from advbct_jax.training.old_side import (
   check_old_side,
@@ -378,3 +378,47 @@ def test_an_old_encoder_of_other_images_is_refused(config, finished, tmp_path):
   config.old.path = str(tmp_path / 'old')
   with pytest.raises(InputError, match='trained on part of other images'):
     train_upgrade(config, tmp_path / 'new')
+
+
+@pytest.mark.parametrize('path', ['old', 'old/embeddings'])
+def test_bct_takes_the_old_classifier_or_says_what_stands_in_for_it(
+  config, finished, tmp_path, capsys, path
+):
+  config.method = 'bct'
+  config.old.path = str(finished / path)
+  images = open_training_images(config, check=False)
+  old = prepare_old_side(config, tmp_path, images).model
+
+  told = capsys.readouterr().out
+  if path == 'old':
+    kernel = load_trained(finished / 'old').params['classifier']['kernel']
+    np.testing.assert_array_equal(old.classifier, kernel.T)
+    assert 'in its stead' not in told
+  else:
+    assert old.classifier is None
+    assert 'bct takes the centres of the classes in its stead' in told
+
+
+@pytest.mark.parametrize(
+  'method', ['bct', 'contrastive', 'hot_refresh', 'l2', 'lce', 'unibct']
+)
+def test_every_method_trains_against_a_black_box(
+  config, finished, tmp_path, method
+):
+  config.method = method
+  config.epochs = 1
+  config.optimizer.drop_epochs = ()
+  config.old.path = str(finished / 'old/embeddings')
+  train_upgrade(config, tmp_path)
+  lines = read_metrics(tmp_path)
+  assert len(lines) == 4
+  assert all(np.isfinite(line['loss']) for line in lines)
+  assert lines[0]['loss'] > lines[0]['classification_loss']
+
+
+def test_the_options_of_other_methods_may_change(config, finished):
+  config.l2.weight = 3.0
+  require_same_run(finished, config)
+  config.advbct.threshold = 0.5
+  with pytest.raises(InputError, match=r'advbct\.threshold: 1\.0 there, 0\.5'):
+    require_same_run(finished, config)

@@ -80,7 +80,7 @@ def arcface_logits(
 
   >>> logits = arcface_logits(jnp.array([[0.5, 0.5]]), jnp.array([0]), 2, 0.3)
   >>> [round(float(logit), 4) for logit in logits[0]]
-  [0.4434, 1.0]
+  [0.4435, 1.0]
   """
   limit = 1 - _MARGIN_OF_ARCCOS
   angle = jnp.arccos(jnp.clip(cosine, -limit, limit))

@@ -17,7 +17,8 @@ from advbct_jax.errors import InputError
 
 # Text and integers, as ids and labels are.
 TEXT_KINDS = 'USiu'
-_TEXT_ROWS = 65536
+# Texts that are in memory at once while they are read or written.
+TEXT_ROWS = 65536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ class StoredArray:
     if not self.dtype.itemsize:
       yield from [''] * self.shape[0]
       return
-    for block in self.blocks(0, _TEXT_ROWS):
+    for block in self.blocks(0, TEXT_ROWS):
       if self.dtype.kind == 'S':
         with reading(self.where):
           block = np.strings.decode(block, 'utf-8')

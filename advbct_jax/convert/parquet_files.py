@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from advbct_jax.convert.array_files import reading
+from advbct_jax.convert.array_files import TEXT_ROWS, reading
 from advbct_jax.convert.ids_and_labels import (
   classes,
   ids_beside,
@@ -17,7 +17,6 @@ from advbct_jax.convert.ids_and_labels import (
 )
 from advbct_jax.errors import InputError
 
-_TEXT_ROWS = 65536
 # Without a buffer Arrow holds whole columns of a row group, and where it reads
 # ahead, in the end the whole file.
 _PARQUET_BUFFER = 2**20
@@ -97,7 +96,7 @@ class ParquetFile:
     return values.reshape(-1, self.dimension)
 
   def _texts(self, name: str) -> Iterator[str]:
-    for column in self._batches(name, 0, _TEXT_ROWS):
+    for column in self._batches(name, 0, TEXT_ROWS):
       with _reading_parquet(self.path):
         if pa.types.is_floating(column.type):
           # Pandas makes integers with gaps floats, and the gaps NaN.

@@ -19,6 +19,7 @@ import zipfile
 import numpy as np
 
 from advbct_jax.convert.array_files import (
+  TEXT_ROWS,
   StoredArray,
   read_npy,
   read_npz,
@@ -35,7 +36,6 @@ from advbct_jax.retrieval.index_vectors import read_vectors
 
 # 8 MiB of float32 are read at once.
 _BLOCK_VALUES = 2**21
-_TEXT_ROWS = 65536
 _WANTED_ARRAY = '[N, D] float16, float32 or float64'
 
 
@@ -341,7 +341,7 @@ def _write_texts(file: IO[bytes], texts: Sequence[str]) -> None:
   # NumPy's strings are as wide as the longest, and none has no width.
   dtype = np.dtype(f'<U{max(max(map(len, texts)), 1)}')
   blocks = (
-    np.array(texts[start : start + _TEXT_ROWS], dtype)
-    for start in range(0, len(texts), _TEXT_ROWS)
+    np.array(texts[start : start + TEXT_ROWS], dtype)
+    for start in range(0, len(texts), TEXT_ROWS)
   )
   _write_array(file, dtype, (len(texts),), blocks)

@@ -1,5 +1,7 @@
 """Training states on disk, and encoders taken from them."""
 
+from collections.abc import Iterator
+import contextlib
 import inspect
 import json
 import pathlib
@@ -126,7 +128,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
         if name in part:
           part[name] = fields | part[name]
     return ml_collections.ConfigDict(config)
-  except (OSError, ValueError) as error:
+  except (AttributeError, OSError, TypeError, ValueError) as error:
     raise InputError(
       f'{path}: cannot read the config of a run ({error}). Wanted: the '
       '--workdir that train.py was given.'
@@ -153,9 +155,12 @@ def load_encoder(workdir: pathlib.Path) -> FrozenEncoder:
       f'{folder}: no checkpoint here yet. Train the encoder first: '
       f'python train.py --config=… --workdir={workdir}'
     )
-  with ocp.CheckpointManager(
-    folder, options=ocp.CheckpointManagerOptions(read_only=True)
-  ) as manager:
+  with (
+    _reading(folder),
+    ocp.CheckpointManager(
+      folder, options=ocp.CheckpointManagerOptions(read_only=True)
+    ) as manager,
+  ):
     encoder = make_encoder(**encoder_options(config.model))
     size = config.data.image_size
     abstract = jax.eval_shape(
@@ -192,6 +197,19 @@ def load_encoder(workdir: pathlib.Path) -> FrozenEncoder:
   )
 
 
+@contextlib.contextmanager
+def _reading(folder: pathlib.Path) -> Iterator[None]:
+  """Says which checkpoint it is that cannot be read."""
+  try:
+    yield
+  except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    raise InputError(
+      f'{folder}: cannot read the newest checkpoint ({error}). It is damaged, '
+      'or of another model than config.json says; delete it and run the '
+      'training again, which goes on from the one before.'
+    ) from error
+
+
 def _encoder_name(architecture: str, encoder: Encoder) -> str:
   """What an encoder is called in stores: also by what its weights don't tell.
 
@@ -215,11 +233,14 @@ def load_trained(workdir: pathlib.Path) -> TrainState:
   """
   folder = (workdir / _FOLDER).absolute()
   step = latest_step(workdir)
-  with ocp.CheckpointManager(
-    folder,
-    options=ocp.CheckpointManagerOptions(read_only=True),
-    item_handlers={'state': ocp.PyTreeCheckpointHandler()},
-  ) as manager:
+  with (
+    _reading(folder),
+    ocp.CheckpointManager(
+      folder,
+      options=ocp.CheckpointManagerOptions(read_only=True),
+      item_handlers={'state': ocp.PyTreeCheckpointHandler()},
+    ) as manager,
+  ):
     stored = manager.item_metadata(step)['state'].tree
     wanted = {name: stored[name] for name in ('step', 'params', 'batch_stats')}
     restored = manager.restore(

@@ -165,7 +165,8 @@ def prepare_old_side(
   encoder, classifier, split = None, None, images.split
   if is_workdir(path):
     encoder, store = _old_store_of_run(path, config, images)
-    classifier = _find_classifier(path, split)
+    if uses_old_classifier(config.method):
+      classifier = _find_classifier(path, split)
   else:
     source = from_stores(path, workdir / 'embeddings' / 'old')
     store = source(images.image_set)
@@ -183,7 +184,9 @@ def prepare_old_side(
 
 
 def _find_classifier(path: pathlib.Path, split: Split) -> np.ndarray | None:
-  """[C_old, D] the classifier of a run, None if it is of other classes."""
+  """[C_old, D] the classifier of a run; None if its classes may be others."""
+  if 'converted_from' in read_config(path):
+    return None  # nobody knows which of its classes is which
   params = load_trained(path).params
   kernel = params.get('classifier', {}).get('kernel', np.empty((0, 0)))
   return kernel.T if kernel.shape[1] == split.old_classes else None

@@ -10,6 +10,7 @@ from advbct_jax.training.checkpoints import (
   Checkpoints,
   latest_step,
   load_encoder,
+  load_trained,
   read_config,
 )
 from advbct_jax.training.state import TrainState
@@ -99,7 +100,17 @@ def test_an_encoder_of_an_untrained_run_is_refused(tmp_path, finished):
     load_encoder(tmp_path)
 
 
-@pytest.mark.parametrize('content', [None, '{"seed": '])
+@pytest.mark.parametrize('load', [load_encoder, load_trained])
+def test_a_damaged_checkpoint_is_named(finished, config, tmp_path, load):
+  shutil.copytree(finished / 'old', tmp_path / 'old')
+  for path in (tmp_path / 'old/checkpoints').rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:20])
+  with pytest.raises(InputError, match='checkpoints: cannot read the newest'):
+    load(tmp_path / 'old')
+
+
+@pytest.mark.parametrize('content', [None, '{"seed": ', '[]'])
 def test_what_is_no_workdir_is_refused(tmp_path, content):
   if content:
     (tmp_path / 'config.json').write_text(content)

@@ -202,6 +202,8 @@ def _reading(folder: pathlib.Path) -> Iterator[None]:
   """Says which checkpoint it is that cannot be read."""
   try:
     yield
+  except InputError:
+    raise
   except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
     raise InputError(
       f'{folder}: cannot read the newest checkpoint ({error}). It is damaged, '

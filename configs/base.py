@@ -17,7 +17,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.method = 'advbct'
   config.advbct = config_dict.ConfigDict()
   config.advbct.threshold = 1.0
+  config.advbct.radius = 'elastic'  # or largest, smallest
+  config.advbct.boundary_mean = 'violators'  # or eligible
+  config.advbct.boundary_weight = 1.0
+  config.advbct.discriminator_input = 'raw'  # or normalized
   config.advbct.discriminator_norm = 'per_domain'  # or joint, none
+  config.advbct.adversarial_weight = 1.0
 
   config.bct = config_dict.ConfigDict()
   config.bct.weight = 1.0

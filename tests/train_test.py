@@ -67,7 +67,7 @@ def test_every_step_is_logged_whole(finished):
       'accuracy',
       'violators',
       'discriminator_accuracy',
-      'elastic_radius',
+      'boundary_radius',
       'gradient_norm',
       'parameter_norm',
       'update_norm',

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from advbct_jax.errors import InputError
 from advbct_jax.methods.method import Metrics, OldModel, Progress, Samples
 from advbct_jax.models.discriminator import Discriminator
 from advbct_jax.models.encoder import l2_normalize
@@ -19,6 +20,10 @@ from advbct_jax.parallel import AXIS, global_mean
 
 NEW, OLD = 0, 1
 
+DISCRIMINATOR_INPUTS = ('raw', 'normalized')
+RADII = ('elastic', 'largest', 'smallest')
+BOUNDARY_MEANS = ('violators', 'eligible')
+
 
 class AdvBCT(nn.Module):
   """The compatibility loss of AdvBCT, with the parameters that it learns.
@@ -26,14 +31,41 @@ class AdvBCT(nn.Module):
   Attributes:
     classes: the number C of new classes.
     threshold: t, the radius that a fully open boundary has.
+    radius: `elastic`, or the `largest` or `smallest` radius of the old class
+      as it is; the published code takes the smallest without elasticity.
+    boundary_mean: over the `violators`, as published, which keeps the pull as
+      strong while they grow few; or over all `eligible` samples.
+    boundary_weight: of the boundary loss.
+    discriminator_input: `raw` embeddings, as published, or `normalized` ones,
+      which is what is searched.
     discriminator_norm: `per_domain`, `joint` or `none`; see `Discriminator`.
+    adversarial_weight: of the adversarial loss, times its schedule.
     axis_name: the mapped axis, None outside of any.
   """
 
   classes: int
   threshold: float = 1.0
+  radius: str = 'elastic'
+  boundary_mean: str = 'violators'
+  boundary_weight: float = 1.0
+  discriminator_input: str = 'raw'
   discriminator_norm: str = 'per_domain'
+  adversarial_weight: float = 1.0
   axis_name: str | None = AXIS
+
+  def __post_init__(self) -> None:
+    """Refuses options that are none."""
+    super().__post_init__()
+    for name, known in (
+      ('discriminator_input', DISCRIMINATOR_INPUTS),
+      ('radius', RADII),
+      ('boundary_mean', BOUNDARY_MEANS),
+    ):
+      if getattr(self, name) not in known:
+        raise InputError(
+          f'config.advbct.{name} is {getattr(self, name)!r}; wanted: one of '
+          f'{", ".join(known)}.'
+        )
 
   @nn.compact
   def __call__(
@@ -49,27 +81,29 @@ class AdvBCT(nn.Module):
     Returns:
       This device's share of the loss, and of what is worth logging.
     """
-    openness = self.param('boundary', _uniform_in_one, (self.classes,))
-    boundary, metrics = elastic_boundary_loss(
+    boundary, metrics = boundary_loss(
       samples.embeddings,
       samples.labels,
-      openness,
+      self._boundary_radius(samples.labels, old),
       old,
-      self.threshold,
+      self.boundary_mean == 'violators',
       self.axis_name,
     )
     discriminator = Discriminator(
       self.discriminator_norm, axis_name=self.axis_name, name='discriminator'
     )
+    new, known = samples.embeddings, samples.old_embeddings
+    if self.discriminator_input == 'normalized':
+      new, known = l2_normalize(new), l2_normalize(known)
     logits_new, logits_old = discriminator(
-      gradient_reversal(
-        samples.embeddings, reversal_strength(progress.fraction)
-      ),
-      samples.old_embeddings,
+      gradient_reversal(new, reversal_strength(progress.fraction)), known
     )
     adversarial = adversarial_loss(logits_new, logits_old, self.axis_name)
-    weight = adversarial_weight(progress.epoch, progress.epochs)
-    return boundary + weight * adversarial, metrics | {
+    weight = self.adversarial_weight * adversarial_weight(
+      progress.epoch, progress.epochs
+    )
+    loss = self.boundary_weight * boundary + weight * adversarial
+    return loss, metrics | {
       'boundary_loss': boundary,
       'adversarial_loss': adversarial,
       'discriminator_accuracy': discriminator_accuracy(
@@ -77,33 +111,66 @@ class AdvBCT(nn.Module):
       ),
     }
 
+  def _boundary_radius(self, labels: jax.Array, old: OldModel) -> jax.Array:
+    """[B] the radius of each sample's boundary."""
+    old_class = old.old_class[labels]
+    if self.radius == 'smallest':
+      return old.statistics.radius_min[old_class]
+    largest = old.statistics.radius_max[old_class]
+    if self.radius == 'largest':
+      return largest
+    openness = self.param('boundary', _uniform_in_one, (self.classes,))
+    return elastic_radius(largest, openness[labels], self.threshold)
 
-def elastic_boundary_loss(
+
+def elastic_radius(
+  radius: jax.Array, openness: jax.Array, threshold: float
+) -> jax.Array:
+  """The radius of a boundary that can open, R = r + σ(w)·(t − r).
+
+  Args:
+    radius: [B] r, the largest radius of each sample's old class.
+    openness: [B] w of its new class, learnt.
+    threshold: t.
+
+  Returns:
+    [B] R, between r and t.
+
+  References:
+    Pan et al., CVPR 2023; as in the published code.
+
+  >>> float(elastic_radius(jnp.array(0.5), jnp.array(0.0), 1.0))
+  0.75
+  """
+  return radius + nn.sigmoid(openness) * (threshold - radius)
+
+
+def boundary_loss(
   embeddings: jax.Array,
   labels: jax.Array,
-  openness: jax.Array,
+  radius: jax.Array,
   old: OldModel,
-  threshold: float,
+  over_violators: bool = True,
   axis_name: str | None = None,
 ) -> tuple[jax.Array, Metrics]:
   """Pulls embeddings inside the boundary of their old class.
 
-  The boundary of class y is a sphere round the old centre with radius
-  R = r + σ(w)·(t − r), r the old class's largest radius. The loss is the mean
-  of ‖f̂ − c‖ − R over the violators, those outside their boundary. Classes
-  that the old model never saw, or with fewer than two radii, take no part.
+  The boundary of class y is a sphere round the old centre with radius R. The
+  loss is the mean of ‖f̂ − c‖ − R, where that is positive, over the violators
+  (those outside their boundary) or over all eligible samples. Classes that the
+  old model never saw, or with fewer than two radii, take no part.
 
   Args:
     embeddings: [B, D] f, not normalised.
     labels: [B] y.
-    openness: [C] w, learnt.
+    radius: [B] R of each sample's class.
     old: what is known of the old model.
-    threshold: t.
+    over_violators: what the mean is over.
     axis_name: the mapped axis, None outside of any.
 
   Returns:
     This device's share of the loss; metrics `violators` (the share of the
-    eligible samples that lie outside) and `elastic_radius` (the mean R over
+    eligible samples that lie outside) and `boundary_radius` (the mean R over
     the eligible samples).
 
   References:
@@ -112,15 +179,18 @@ def elastic_boundary_loss(
   statistics = old.statistics
   old_class = old.old_class[labels]
   eligible = (old_class >= 0) & (statistics.radius_count[old_class] >= 2)
-  radius = statistics.radius_max[old_class]
-  radius += nn.sigmoid(openness[labels]) * (threshold - radius)
   offset = l2_normalize(embeddings) - statistics.center[old_class]
   distance = jnp.sqrt(jnp.maximum(jnp.square(offset).sum(axis=-1), 1e-24))
   excess = distance - radius
   violates = eligible & (excess > 0)
-  return global_mean(excess, violates, axis_name), {
+  loss = global_mean(
+    jnp.where(violates, excess, 0),
+    violates if over_violators else eligible,
+    axis_name,
+  )
+  return loss, {
     'violators': global_mean(violates.astype(jnp.float32), eligible, axis_name),
-    'elastic_radius': global_mean(radius, eligible, axis_name),
+    'boundary_radius': global_mean(radius, eligible, axis_name),
   }
 
 

@@ -23,6 +23,13 @@ _FOLDER = 'checkpoints'
 _YOUNG_FIELDS = {
   'model': {'pooling': 'auto', 'head': 'batch_norm', 'compatible_dimension': 0},
   'data': {'normalization': 'imagenet'},
+  'advbct': {
+    'radius': 'elastic',
+    'boundary_mean': 'violators',
+    'boundary_weight': 1.0,
+    'discriminator_input': 'raw',
+    'adversarial_weight': 1.0,
+  },
 }
 
 

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from advbct_jax.embeddings.class_statistics import ClassStatistics
+from advbct_jax.errors import InputError
 from advbct_jax.methods.advbct import (
   AdvBCT,
   adversarial_loss,
   adversarial_weight,
+  boundary_loss,
   discriminator_accuracy,
-  elastic_boundary_loss,
+  elastic_radius,
   reversal_strength,
 )
 from advbct_jax.methods.method import OldModel, Progress, Samples
@@ -33,18 +35,22 @@ OLD = OldModel(
 HALF_OPEN = jnp.zeros(4)
 
 
-def boundary_loss(embeddings, labels, openness=HALF_OPEN, threshold=1.0):
-  return elastic_boundary_loss(
+def elastic_loss(
+  embeddings, labels, openness=HALF_OPEN, threshold=1.0, **options
+):
+  labels = jnp.asarray(labels)
+  largest = OLD.statistics.radius_max[OLD.old_class[labels]]
+  return boundary_loss(
     jnp.asarray(embeddings, jnp.float32),
-    jnp.asarray(labels),
-    openness,
+    labels,
+    elastic_radius(largest, openness[labels], threshold),
     OLD,
-    threshold,
+    **options,
   )
 
 
 def test_the_boundary_loss_is_the_mean_excess_of_the_violators():
-  loss, metrics = boundary_loss(
+  loss, metrics = elastic_loss(
     [
       [0, 2],  # (0, 1) to (0.8, 0): 1.280625, 0.680625 beyond 0.6
       [-5, 0],  # (-1, 0) to (0, 0.6): 1.166190, 0.416190 beyond 0.75
@@ -56,14 +62,14 @@ def test_the_boundary_loss_is_the_mean_excess_of_the_violators():
   )
   assert float(loss) == pytest.approx((0.680625 + 0.416190) / 2, abs=1e-6)
   assert float(metrics['violators']) == pytest.approx(2 / 3)
-  assert float(metrics['elastic_radius']) == pytest.approx(
+  assert float(metrics['boundary_radius']) == pytest.approx(
     (0.6 + 0.75 + 0.75) / 3
   )
 
 
 def test_the_gradient_moves_violators_and_their_boundaries_only():
   def loss(embeddings, openness):
-    return boundary_loss(embeddings, [0, 1, 2, 3], openness)[0]
+    return elastic_loss(embeddings, [0, 1, 2, 3], openness)[0]
 
   by_embedding, by_openness = jax.grad(loss, argnums=(0, 1))(
     jnp.array([[0.0, 2.0], [3.0, 4.0], [0.0, 1.0], [0.0, 1.0]]), HALF_OPEN
@@ -90,8 +96,8 @@ def test_a_boundary_opens_from_the_old_radius_to_the_threshold(
 ):
   found = [
     float(
-      boundary_loss([[1, 0]], [0], jnp.full(4, w), threshold)[1][
-        'elastic_radius'
+      elastic_loss([[1, 0]], [0], jnp.full(4, w), threshold)[1][
+        'boundary_radius'
       ]
     )
     for w in (-100.0, -1.0, 0.0, 1.0, 100.0)
@@ -111,7 +117,7 @@ def test_without_violators_loss_and_gradients_are_exactly_zero(
   embeddings, labels
 ):
   (loss, _), gradients = jax.value_and_grad(
-    lambda x, w: boundary_loss(x, labels, w), argnums=(0, 1), has_aux=True
+    lambda x, w: elastic_loss(x, labels, w), argnums=(0, 1), has_aux=True
   )(jnp.asarray(embeddings, jnp.float32), HALF_OPEN)
   assert float(loss) == 0
   for gradient in gradients:
@@ -124,9 +130,9 @@ def test_an_embedding_on_its_centre_has_finite_gradients():
     OLD.old_class,
   )
   gradient = jax.grad(
-    lambda x: elastic_boundary_loss(
-      x, jnp.array([1, 0]), HALF_OPEN, at_centre, 1.0
-    )[0]
+    lambda x: boundary_loss(x, jnp.array([1, 0]), jnp.full(2, 0.7), at_centre)[
+      0
+    ]
   )(jnp.array([[1.0, 0.0], [1.0, 0.0]]))
   # The first sits on its centre, the second is a violator.
   assert np.isfinite(gradient).all()
@@ -220,3 +226,70 @@ def test_boundaries_start_anywhere_between_closed_and_open():
   assert -1 <= float(openness.min()) < -0.99
   assert 0.99 < float(openness.max()) <= 1
   assert abs(float(openness.mean())) < 0.03
+
+
+def test_the_mean_over_all_eligible_fades_as_violators_grow_few():
+  embeddings, labels = [[0, 2], [-5, 0], [3, 4], [0, 1]], [0, 1, 1, 2]
+  over_violators, _ = elastic_loss(embeddings, labels)
+  over_eligible, _ = elastic_loss(embeddings, labels, over_violators=False)
+  # Two of three eligible ones lie outside; the fourth is not eligible.
+  assert float(over_eligible) == pytest.approx(float(over_violators) * 2 / 3)
+
+
+def _apply(samples=None, step=45, **options):
+  """The loss of AdvBCT on made-up samples of class 0, and its metrics."""
+  random = np.random.default_rng(0)
+  new, old = random.normal(size=(2, 8, 2)).astype(np.float32)
+  samples = samples or Samples(new, np.zeros(8, np.int32), old)
+  method = AdvBCT(4, axis_name=None, **options)
+  inputs = (samples, OLD, Progress(jnp.asarray(step), 300, 10))
+  variables = method.init(jax.random.key(0), *inputs)
+  return method.apply(variables, *inputs, mutable=['batch_stats'])[0]
+
+
+@pytest.mark.parametrize(
+  ('radius', 'wanted'), [('largest', 0.2), ('smallest', 0.0)]
+)
+def test_a_fixed_radius_is_that_of_the_old_class_and_nothing_is_learnt(
+  radius, wanted
+):
+  _, metrics = _apply(radius=radius)
+  assert float(metrics['boundary_radius']) == pytest.approx(wanted)
+  samples = Samples(jnp.ones((2, 2)), jnp.array([0, 0]), jnp.ones((2, 2)))
+  variables = AdvBCT(4, radius=radius, axis_name=None).init(
+    jax.random.key(0), samples, OLD, Progress(jnp.asarray(0), 10, 5)
+  )
+  assert 'boundary' not in variables['params']
+
+
+def test_weights_multiply_the_terms():
+  _, metrics = _apply()
+  boundary, adversarial = (
+    float(metrics[f'{name}_loss']) for name in ('boundary', 'adversarial')
+  )
+  total, _ = _apply(boundary_weight=3.0, adversarial_weight=0.5)
+  schedule = 27 / 30  # at step 45 of 300, 10 an epoch
+  assert float(total) == pytest.approx(
+    3 * boundary + 0.5 * schedule * adversarial, rel=1e-5
+  )
+
+
+def test_a_normalized_input_hides_lengths_from_the_adversary():
+  random = np.random.default_rng(0)
+  new, old = random.normal(size=(2, 8, 2)).astype(np.float32)
+  labels = np.full(8, 3)
+  longer = Samples(new * np.linspace(1, 9, 8)[:, None], labels, 5 * old)
+  for kind, sees in (('raw', True), ('normalized', False)):
+    losses = [
+      float(_apply(samples, discriminator_input=kind)[0])
+      for samples in (Samples(new, labels, old), longer)
+    ]
+    assert (abs(losses[0] - losses[1]) > 1e-3) == sees, kind
+
+
+@pytest.mark.parametrize(
+  'name', ['radius', 'boundary_mean', 'discriminator_input']
+)
+def test_an_option_that_is_none_is_refused_with_those_there_are(name):
+  with pytest.raises(InputError, match=f'config.advbct.{name}.*wanted: one of'):
+    AdvBCT(4, **{name: 'other'})

@@ -65,7 +65,7 @@ def test_advbct_logs_what_its_loss_is_made_of():
     'adversarial_loss',
     'discriminator_accuracy',
     'violators',
-    'elastic_radius',
+    'boundary_radius',
   }
 
 

@@ -24,6 +24,12 @@ _INDEPENDENT = flags.DEFINE_string(
   None,
   'The new model trained without any tie to the old one; gives the scores.',
 )
+_ADAPTER = flags.DEFINE_string(
+  'adapter',
+  None,
+  "The folder of an adapter, which maps the new encoder's vectors where they "
+  'are compared with old ones (python -m advbct_jax.adapters fit).',
+)
 _DATA = flags.DEFINE_list(
   'data', None, 'Data sets: NAME or NAME:ROOT, …', required=True
 )
@@ -63,6 +69,7 @@ def main(argv: Sequence[str]) -> None:
       workdir,
       batch_size=_BATCH_SIZE.value,
       workers=_WORKERS.value,
+      adapter=_ADAPTER.value,
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import pathlib
 from typing import Any
 
+from advbct_jax.adapters.adapter import load_adapter
+from advbct_jax.adapters.mapping import adapted
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.embeddings.sources import (
   Source,
@@ -91,6 +93,7 @@ def judge(
   *,
   batch_size: int,
   workers: int,
+  adapter: str | pathlib.Path | None = None,
 ) -> dict[str, Any]:
   """Evaluates encoders, prints the table and writes the report.
 
@@ -100,10 +103,17 @@ def judge(
     workdir: where results go.
     batch_size: images at a time.
     workers: processes that decode images.
+    adapter: the folder of one, which maps the new encoder's vectors where they
+      are compared with old ones.
 
   Returns:
     What `results.json` holds.
+
+  Raises:
+    InputError: if an encoder or the adapter cannot be used, or they don't
+      belong together.
   """
+  mapping = load_adapter(adapter) if adapter else None
   sources = {
     role: _open_encoder(
       path,
@@ -114,12 +124,19 @@ def judge(
     for role, path in paths.items()
     if path
   }
+  mapped = None
+  if mapping:
+    # Each adapter has a folder of its own, so that one after the other can be
+    # judged in one workdir.
+    folder = workdir / 'embeddings' / f'adapted-{mapping.digest[:12]}'
+    mapped = adapted(sources['new'], mapping, folder)
   results = evaluate(
     retrieval_sets,
     sources.get('old'),
     sources['new'],
     workdir,
     independent=sources.get('independent'),
+    adapted=mapped,
   )
   write_report(results, workdir)
   print_results(results)

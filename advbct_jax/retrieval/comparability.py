@@ -18,7 +18,7 @@ class EncoderStores:
   """The stores of one side of a comparison, held to be of one encoder.
 
   Attributes:
-    role: `old`, `new` or `independent`, for messages.
+    role: `old`, `new`, `independent` or `adapted`, for messages.
     identity: the encoder, weights, dimension and preprocessing that all its
       stores must have; those of the first one. Empty before.
   """

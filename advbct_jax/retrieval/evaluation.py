@@ -4,7 +4,7 @@ Encoders speak through embedding stores only, so a checkpoint, a PyTorch file
 and a black box that is known by its vectors are judged alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 import itertools
 import json
 import pathlib
@@ -36,6 +36,7 @@ def evaluate(
   workdir: pathlib.Path,
   *,
   independent: Source | None = None,
+  adapted: Source | None = None,
   seed: int = 0,
 ) -> dict[str, Any]:
   """Judges encoders, and writes `results.json` and the galleries' indexes.
@@ -46,6 +47,11 @@ def evaluate(
   re-embedded. Where the new embeddings are wider than the old ones, only their
   compatible part is searched while there is an old vector in the gallery.
 
+  An adapter that maps new vectors into the old space stands between the two
+  while there is an old vector in the gallery: in cross, and in the refresh
+  curve below 100%, queries and re-embedded images are mapped. Self is always
+  the new encoder's own.
+
   Args:
     retrieval_sets: the benchmarks, of different names.
     old: fills or opens the old encoder's store of an image set; None to judge
@@ -55,6 +61,8 @@ def evaluate(
       that is there and has the right card is used again.
     independent: the same for the new model trained without any tie to the old
       one; the scores need it.
+    adapted: the same for the new encoder's vectors as an adapter maps them;
+      None to compare them with old ones as they are.
     seed: of the order in which the gallery is refreshed.
 
   Returns:
@@ -65,8 +73,14 @@ def evaluate(
     was judged.
 
   Raises:
-    InputError: if stores don't belong together; the message says what differs.
+    InputError: if stores don't belong together; the message says what differs;
+      or if there is an adapter without an old encoder.
   """
+  if adapted and not old:
+    raise InputError(
+      'evaluation: an adapter was named, but no old encoder, whose gallery is '
+      'what mapped vectors are searched in. Name both or neither.'
+    )
   names = [retrieval_set.name for retrieval_set in retrieval_sets]
   if len(set(names)) < len(names):
     raise InputError(
@@ -79,6 +93,7 @@ def evaluate(
       ('old', old),
       ('new', new),
       ('independent', independent),
+      ('adapted', adapted),
     )
     if source
   }
@@ -115,7 +130,7 @@ def _judge(
     for role, encoder in encoders.items()
   }
   if 'old' in queries:
-    require_comparable(queries['new'], queries['old'])
+    require_comparable(queries[_beside_old(encoders)], queries['old'])
   galleries = {
     role: encoder.store(retrieval_set.gallery)
     for role, encoder in encoders.items()
@@ -151,17 +166,23 @@ def _judge_old_gallery(
   """The figures on the old gallery, and on it while it is refreshed."""
   index = _gallery_index(galleries['old'], folder, f'old-{retrieval_set.name}')
   old = measure(index, queries['old'], retrieval_set)
-  cross = measure(index, queries['new'], retrieval_set)
+  new = _beside_old(queries)
+  cross = measure(index, queries[new], retrieval_set)
   main_metric = protocol_of(retrieval_set).main_metric
   refresh = {'0': cross[main_metric]}
   count = len(retrieval_set.gallery)
   order = np.random.default_rng(seed).permutation(count)
   for before, after in itertools.pairwise(REFRESHED_PERCENT[:-1]):
     rows = np.sort(order[count * before // 100 : count * after // 100])
-    _refresh(index, galleries['new'], rows)
-    measured = measure(index, queries['new'], retrieval_set)
+    _refresh(index, galleries[new], rows)
+    measured = measure(index, queries[new], retrieval_set)
     refresh[str(after)] = measured[main_metric]
   return {'old': old, 'cross': cross, 'refresh': refresh}
+
+
+def _beside_old(roles: Container[str]) -> str:
+  """Whose vectors are compared with old ones."""
+  return 'adapted' if 'adapted' in roles else 'new'
 
 
 def _refresh(

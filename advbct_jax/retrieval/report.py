@@ -236,7 +236,14 @@ def _describe_protocol(results: dict[str, Any]) -> str:
     ),
   ]
   new = results['encoders']['new']
-  if part := new['compatible_dimension']:
+  beside_old = results['encoders'].get('adapted', new)
+  if beside_old is not new:
+    lines.append(
+      '- While there are old vectors in a gallery, the new embeddings, queries '
+      f'and re-embedded images, are mapped by an adapter '
+      f'({beside_old["encoder"]}); *self* takes them as they are.'
+    )
+  if part := beside_old['compatible_dimension']:
     lines.append(
       f'- While there are old vectors in a gallery, the first {part} '
       'components of the new embeddings are compared; *self* takes all '

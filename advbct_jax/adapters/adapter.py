@@ -1,0 +1,222 @@
+"""An adapter, and the folder that it is kept in.
+
+The folder has two files:
+
+    card.json             what it is, and between which encoders it maps
+    weights.safetensors   its parameters
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+import safetensors.numpy
+
+from advbct_jax.adapters.kinds import ADAPTERS, find_kind
+from advbct_jax.atomic_files import write_text
+from advbct_jax.embeddings.class_statistics import unit_rows
+from advbct_jax.embeddings.store import Card
+from advbct_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterCard:
+  """What was fitted, to what.
+
+  Attributes:
+    kind: a key of `ADAPTERS`.
+    one_space: whether mapped vectors are as like each other as before.
+    new: `identity` of the encoder whose vectors are mapped.
+    old: `identity` of the encoder whose vectors they are mapped to.
+    images: name, digest of the ids, and count of the images it was fitted to.
+    options: the seed and the options of its kind.
+  """
+
+  kind: str
+  one_space: bool
+  new: dict[str, Any]
+  old: dict[str, Any]
+  images: dict[str, Any]
+  options: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+  """A map of the new encoder's vectors into the old encoder's space.
+
+  Attributes:
+    card: what it is.
+    parameters: arrays by name, as its kind has them.
+  """
+
+  card: AdapterCard
+  parameters: dict[str, np.ndarray]
+
+  @property
+  def one_space(self) -> bool:
+    """Whether mapped vectors are as like each other as before."""
+    return self.card.one_space
+
+  @property
+  def dimension(self) -> int:
+    """The width of mapped vectors: D where it is one space, else D_old."""
+    return (self.card.new if self.one_space else self.card.old)['dimension']
+
+  @property
+  def compatible_dimension(self) -> int:
+    """How many of the first components compare with old ones; 0 for all."""
+    width = self.card.old['dimension']
+    return width if width < self.dimension else 0
+
+  @functools.cached_property
+  def digest(self) -> str:
+    """A digest of card and parameters."""
+    described = json.dumps(dataclasses.asdict(self.card), sort_keys=True)
+    digest = hashlib.sha256(described.encode())
+    digest.update(safetensors.numpy.save(self.parameters))
+    return digest.hexdigest()
+
+  def apply(self, vectors: np.ndarray) -> np.ndarray:
+    """Maps vectors, which are brought to length 1 first.
+
+    Args:
+      vectors: [N, D] new embeddings.
+
+    Returns:
+      [N, D] where it is one space, else [N, D_old]; float32.
+
+    Raises:
+      InputError: if the vectors have another width.
+    """
+    if vectors.shape[1] != self.card.new['dimension']:
+      raise InputError(
+        f'adapter: vectors of width {vectors.shape[1]}; wanted: vectors of '
+        f'{self.card.new["encoder"]}, of width {self.card.new["dimension"]}.'
+      )
+    unit = unit_rows(np.asarray(vectors, np.float32))
+    return find_kind(self.card.kind).apply(self.parameters, unit)
+
+
+def identity(card: Card) -> dict[str, Any]:
+  """What tells an encoder from others, from the card of one of its stores."""
+  return {
+    'encoder': card.encoder,
+    'weights': card.weights,
+    'dimension': card.dimension,
+    'preprocessing': card.preprocessing,
+  }
+
+
+def save_adapter(adapter: Adapter, folder: pathlib.Path) -> None:
+  """Writes an adapter; the card appears last.
+
+  Args:
+    adapter: what to keep.
+    folder: where to, made if it is not there.
+
+  Raises:
+    InputError: if there is another adapter or something else, or if the folder
+      cannot be written.
+  """
+  if is_fitted(folder, adapter.card):
+    return
+  weights = safetensors.numpy.save(adapter.parameters)
+  described = dataclasses.asdict(adapter.card) | {
+    'weights_sha256': hashlib.sha256(weights).hexdigest()
+  }
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f'weights.safetensors.{os.getpid()}.unfinished'
+    unfinished.write_bytes(weights)
+    os.replace(unfinished, folder / 'weights.safetensors')
+    write_text(folder / 'card.json', json.dumps(described, indent=2) + '\n')
+  except OSError as error:
+    raise InputError(
+      f'{folder}: the adapter cannot be written ({error}). Make room, or name '
+      'another place.'
+    ) from error
+
+
+def is_fitted(folder: pathlib.Path, card: AdapterCard) -> bool:
+  """Whether an adapter is there already, fitted in the same way.
+
+  Args:
+    folder: where it would be.
+    card: what it would be.
+
+  Raises:
+    InputError: if there is another adapter or something else, or if the one
+      that is there is damaged.
+  """
+  if not folder.exists():
+    return False
+  if not (folder / 'card.json').exists():
+    # What a kill has left of an adapter may be written over.
+    if folder.is_dir() and all(
+      path.name.startswith('weights.safetensors') for path in folder.iterdir()
+    ):
+      return False
+    raise InputError(
+      f'{folder}: is there already, and no adapter. Choose another name.'
+    )
+  here, there = (
+    dataclasses.asdict(one) for one in (card, load_adapter(folder).card)
+  )
+  if differing := [name for name in here if here[name] != there[name]]:
+    raise InputError(
+      f'{folder}: another adapter is there already:\n  '
+      + '\n  '.join(
+        f'{name}: {there[name]} there, {here[name]} wanted'
+        for name in differing
+      )
+      + '\nChoose another name, or remove it.'
+    )
+  return True
+
+
+def load_adapter(folder: pathlib.Path | str) -> Adapter:
+  """Reads an adapter.
+
+  Args:
+    folder: from `save_adapter`.
+
+  Raises:
+    InputError: if there is none, or it is damaged.
+  """
+  folder = pathlib.Path(folder)
+  try:
+    described = json.loads((folder / 'card.json').read_text())
+    sha256 = described.pop('weights_sha256')
+    card = AdapterCard(**described)
+    weights = (folder / 'weights.safetensors').read_bytes()
+    parameters = safetensors.numpy.load(weights)
+  except OSError as error:
+    raise InputError(
+      f'{folder}: no adapter here ({error}). Wanted: the folder that python '
+      '-m advbct_jax.adapters fit has made.'
+    ) from error
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise InputError(
+      f'{folder / "card.json"}: not the card of an adapter ({error!r}). Fit '
+      'the adapter again, under another name.'
+    ) from error
+  except SafetensorError as error:
+    raise InputError(
+      f'{folder / "weights.safetensors"}: damaged ({error}). Remove the '
+      'adapter and fit it again.'
+    ) from error
+  found = hashlib.sha256(weights).hexdigest()
+  if found != sha256 or card.kind not in ADAPTERS:
+    raise InputError(
+      f'{folder}: card.json speaks of an adapter of the kind {card.kind} and '
+      f'weights of SHA-256 {sha256}, but weights.safetensors has {found}, and '
+      f'the kinds are {", ".join(ADAPTERS)}. One of the two was changed; '
+      'remove the adapter and fit it again.'
+    )
+  return Adapter(card, parameters)

@@ -1,0 +1,101 @@
+"""Stores of mapped vectors."""
+
+import dataclasses
+import hashlib
+import pathlib
+
+import tqdm
+
+from advbct_jax.adapters.adapter import Adapter, identity
+from advbct_jax.data.images import ImageSet
+from advbct_jax.embeddings.sources import Source, store_name
+from advbct_jax.embeddings.store import Card, EmbeddingStore, create_store
+from advbct_jax.errors import InputError
+
+
+def adapted_card(adapter: Adapter, card: Card) -> Card:
+  """The card of a store once it is mapped.
+
+  Args:
+    adapter: maps.
+    card: of a store of the encoder that the adapter was fitted for.
+
+  Raises:
+    InputError: if it is of another encoder; the message says what differs.
+  """
+  found, wanted = identity(card), adapter.card.new
+  if differences := [
+    f'{name}: {found[name]} there, wanted {wanted[name]}'
+    for name in wanted
+    if found[name] != wanted[name]
+  ]:
+    raise InputError(
+      f'adapter: it was not fitted for the vectors of {card.images}:\n  '
+      + '\n  '.join(differences)
+      + '\nName a store of the encoder that it was fitted for, or fit an '
+      'adapter for this one.'
+    )
+  combined = f'{card.weights}\n{adapter.digest}\n'
+  return dataclasses.replace(
+    card,
+    encoder=f'{card.encoder}+{adapter.card.kind}',
+    weights=hashlib.sha256(combined.encode()).hexdigest(),
+    dimension=adapter.dimension,
+    compatible_dimension=adapter.compatible_dimension,
+    dtype='float32',
+    complete=False,
+  )
+
+
+def adapt_store(
+  adapter: Adapter, store: EmbeddingStore, path: pathlib.Path
+) -> EmbeddingStore:
+  """Maps a store, a chunk at a time.
+
+  A killed call goes on where it stopped; a complete store is only opened.
+
+  Args:
+    adapter: maps.
+    store: a complete store of the encoder that it was fitted for.
+    path: of the store of mapped vectors.
+
+  Returns:
+    The complete store; it has the ids and labels of the other.
+
+  Raises:
+    InputError: if the store is of another encoder, or another store is at the
+      path.
+  """
+  card = adapted_card(adapter, store.card)
+  mapped = create_store(path, card, store.ids(), store.labels())
+  if mapped.card.complete:
+    return mapped
+  # An unfinished store keeps the size of chunk that it was begun with.
+  for chunk in tqdm.tqdm(
+    mapped.missing_chunks(), desc='mapping', unit=' chunks', disable=None
+  ):
+    if mapped.card.chunk_rows != store.card.chunk_rows:
+      raise InputError(
+        f'{path}: begun with {mapped.card.chunk_rows} rows a chunk, but '
+        f'{store.path} has {store.card.chunk_rows}. Remove it to have it made '
+        'anew.'
+      )
+    mapped.write_chunk(chunk, adapter.apply(store.read_chunk(chunk)))
+  return mapped.finish()
+
+
+def adapted(source: Source, adapter: Adapter, folder: pathlib.Path) -> Source:
+  """Maps what another source gives.
+
+  Args:
+    source: of the encoder that the adapter was fitted for.
+    adapter: maps.
+    folder: gets a store of mapped vectors for each image set.
+  """
+
+  def map_source(image_set: ImageSet) -> EmbeddingStore:
+    return adapt_store(
+      adapter, source(image_set), folder / store_name(image_set)
+    )
+
+  return map_source

@@ -1,0 +1,91 @@
+"""What two encoders said about the same images, side by side."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from advbct_jax.embeddings.class_statistics import unit_rows
+from advbct_jax.embeddings.store import EmbeddingStore
+from advbct_jax.errors import InputError
+
+
+class Pairs:
+  """The unit vectors of two stores, matched by the ids of their images.
+
+  The new store's images count, in its order; what else the old one has is left
+  out. Rows are read a chunk at a time.
+
+  Attributes:
+    new: the new encoder's store, of N images and width D.
+    old: the old encoder's, which has these images and maybe more, of width
+      D_old.
+  """
+
+  def __init__(self, new: EmbeddingStore, old: EmbeddingStore):
+    """Matches the rows.
+
+    Args:
+      new: a complete store.
+      old: a complete store of the same images in any order.
+
+    Raises:
+      InputError: if the old store lacks images of the new one.
+    """
+    self.new = new
+    self.old = old
+    self._old_rows = _match(new, old)
+
+  def __len__(self) -> int:
+    return self.new.card.count
+
+  def chunks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Reads all pairs in order.
+
+    Yields:
+      The rows of a chunk of n images, its new unit vectors [n, D], and its old
+      ones [n, D_old], both float32.
+    """
+    for chunk in range(self.new.chunk_count):
+      rows = self.new.rows_of(chunk)
+      old = self.old.read_rows(self._old_rows[rows])
+      yield rows, _unit(self.new.read_chunk(chunk)), _unit(old)
+
+  def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reads some pairs.
+
+    Args:
+      rows: [M] positions in the new store.
+
+    Returns:
+      New unit vectors [M, D] and old ones [M, D_old], both float32.
+    """
+    new = self.new.read_rows(rows)
+    return _unit(new), _unit(self.old.read_rows(self._old_rows[rows]))
+
+  def held_out(self, seed: int) -> np.ndarray:
+    """A tenth of the images, at least one, by seed: [N] booleans."""
+    mask = np.zeros(len(self), bool)
+    shuffled = np.random.default_rng(seed).permutation(len(self))
+    mask[shuffled[: max(len(self) // 10, 1)]] = True
+    return mask
+
+
+def _match(new: EmbeddingStore, old: EmbeddingStore) -> np.ndarray:
+  """The old store's rows [N] of the new store's images."""
+  if new.card.ids_digest == old.card.ids_digest:
+    return np.arange(new.card.count)
+  row_of = {image_id: row for row, image_id in enumerate(old.ids())}
+  ids = new.ids()
+  missing = [image_id for image_id in ids if image_id not in row_of]
+  if missing:
+    raise InputError(
+      f'{old.path}: it has no embedding of {len(missing)} of the {len(ids)} '
+      f'images of {new.path}, such as {missing[0]}. An adapter is fitted to '
+      'what both encoders said about the same images: name an old store that '
+      'has them all, or a new store of fewer images.'
+    )
+  return np.array([row_of[image_id] for image_id in ids])
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+  return unit_rows(np.asarray(rows, np.float32))

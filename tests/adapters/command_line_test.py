@@ -1,0 +1,132 @@
+"""`python -m advbct_jax.adapters`, and `--adapter` of the evaluation."""
+
+import json
+
+import numpy as np
+import pytest
+
+from advbct_jax.adapters.__main__ import main
+from advbct_jax.embeddings.store import open_store
+from tests.adapters.small_stores import random_rotation, write
+
+_NEW = np.random.default_rng(0).normal(size=(100, 5))
+
+
+@pytest.fixture(autouse=True)
+def stores(tmp_path, monkeypatch):
+  monkeypatch.setattr('absl.logging.set_verbosity', lambda level: None)
+  monkeypatch.chdir(tmp_path)
+  write(tmp_path / 'new', _NEW)
+  write(tmp_path / 'old', _NEW @ random_rotation(5))
+
+
+def _refusal(capsys, *arguments):
+  with pytest.raises(SystemExit) as ended:
+    main(arguments)
+  assert ended.value.code == 2
+  return capsys.readouterr().err
+
+
+def test_an_adapter_is_fitted_and_a_store_mapped(capsys):
+  main(['fit', 'procrustes', 'new', 'old', 'turn'])
+  main(['apply', 'turn', 'new', 'mapped'])
+
+  out = capsys.readouterr().out
+  assert 'turn: procrustes, width 5 to 5, fitted to 100 images' in out
+  assert 'a mean cosine of 1.000' in out
+  assert 'mapped: 100 vectors of width 5 of net+procrustes' in out
+  unit = _NEW / np.linalg.norm(_NEW, axis=1, keepdims=True)
+  np.testing.assert_allclose(
+    open_store('mapped').read(), unit @ random_rotation(5), atol=1e-5
+  )
+
+
+def test_the_same_fit_again_is_fine_and_does_nothing(capsys, monkeypatch):
+  main(['fit', 'ridge', 'new', 'old', 'map', '--penalty=0.1', '--seed=2'])
+  monkeypatch.setattr('advbct_jax.adapters.__main__.fit_adapter', None)
+  main(['fit', 'ridge', 'new', 'old', 'map', '--penalty=0.1', '--seed=2'])
+
+  assert 'map: is there already' in capsys.readouterr().out
+
+
+def test_another_fit_is_refused(capsys):
+  main(['fit', 'ridge', 'new', 'old', 'map'])
+
+  assert 'another adapter' in _refusal(
+    capsys, 'fit', 'ridge', 'new', 'old', 'map', '--seed=1'
+  )
+
+
+def test_options_reach_the_fit(tmp_path):
+  main(
+    [
+      *('fit', 'residual_mlp', 'new', 'old', 'map', '--steps=2', '--hidden=3'),
+      *('--batch_size=4', '--learning_rate=0.1', '--penalty=1', '--seed=5'),
+    ]
+  )
+
+  assert json.loads((tmp_path / 'map/card.json').read_text())['options'] == {
+    'seed': 5,
+    'penalty': 1.0,
+    'hidden': 3,
+    'steps': 2,
+    'batch_size': 4,
+    'learning_rate': 0.1,
+  }
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['fit', 'cubic', 'new', 'old', 'map'], 'wanted: one of procrustes'),
+    (['fit', 'ridge', 'nowhere', 'old', 'map'], 'no embedding store here'),
+    (['fit', 'procrustes', 'new', 'old', 'map', '--steps=1'], 'told steps'),
+    (['apply', 'nowhere', 'new', 'mapped'], 'no adapter here'),
+  ],
+)
+def test_what_cannot_be_used_is_refused_in_a_sentence(
+  capsys, arguments, message
+):
+  refusal = _refusal(capsys, *arguments)
+  assert refusal.startswith('error: ')
+  assert message in refusal
+
+
+@pytest.mark.parametrize('kind', ['procrustes', 'ridge'])
+def test_evaluation_takes_an_adapter(command, tmp_path, kind):
+  random = np.random.default_rng(1)
+  vectors = random.normal(size=(40, 5))
+  ids = [f'image{number}' for number in range(40)]
+  root = tmp_path / 'data'
+  root.mkdir()
+  (root / 'index.csv').write_text('id\n' + '\n'.join(ids[10:]) + '\n')
+  (root / 'test.csv').write_text('id\n' + '\n'.join(ids[:10]) + '\n')
+  (root / 'retrieval_solution_v2.1.csv').write_text(
+    'id,images,Usage\n'
+    + ''.join(f'{ids[row]},{ids[10 + row]},Private\n' for row in range(10))
+  )
+  for role, turn in (('old', random_rotation(5)), ('new', np.eye(5))):
+    for part, rows in (('index', slice(10, 40)), ('test', slice(0, 10))):
+      said = np.concatenate([vectors[:10], vectors[:10] + 0.01, vectors[20:]])
+      folder = tmp_path / f'{role}-stores'
+      write(
+        folder / f'mine-{part}',
+        said[rows] @ turn,
+        ids[rows],
+        weights=role,
+        images=f'mine-{part}',
+      )
+  main(['fit', kind, 'new', 'old', 'map'])
+  command(
+    'evaluate.py',
+    '--old=old-stores',
+    '--new=new-stores',
+    f'--data=mine:{root}',
+    '--workdir=judged',
+    '--adapter=map',
+  )
+
+  results = json.loads((tmp_path / 'judged/results.json').read_text())
+  assert results['datasets']['mine']['cross']['private/map@100'] == 100
+  assert results['encoders']['adapted']['encoder'] == f'net+{kind}'
+  assert f'net+{kind}' in (tmp_path / 'judged/report.md').read_text()

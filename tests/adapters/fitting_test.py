@@ -1,0 +1,77 @@
+"""Which rows belong together, and what cannot be fitted."""
+
+import numpy as np
+import pytest
+
+from advbct_jax.adapters.fitting import fit_adapter, mean_cosine
+from advbct_jax.adapters.kinds import ADAPTERS
+from advbct_jax.errors import InputError
+from tests.adapters.small_stores import ids_of, random_rotation, write
+
+_NEW = np.random.default_rng(0).normal(size=(150, 5))
+_OLD = _NEW @ random_rotation(5)
+
+
+@pytest.mark.parametrize('kind', ADAPTERS)
+def test_rows_are_matched_by_the_ids_of_their_images(tmp_path, kind):
+  order = np.random.default_rng(1).permutation(170)
+  more = np.concatenate([_OLD, np.ones((20, 5))])[order]
+  new = write(tmp_path / 'new', _NEW, chunk_rows=64)
+  shuffled = write(
+    tmp_path / 'old', more, [ids_of(170)[row] for row in order], chunk_rows=33
+  )
+  in_order = write(tmp_path / 'same' / 'old', _OLD, chunk_rows=50)
+
+  adapter = fit_adapter(kind, new, shuffled)
+  wanted = fit_adapter(kind, new, in_order)
+
+  assert adapter.digest == wanted.digest
+  assert mean_cosine(adapter, new, shuffled) > 0.99
+
+
+def test_images_that_the_old_store_lacks_are_named(tmp_path):
+  new = write(tmp_path / 'new', _NEW)
+  old = write(tmp_path / 'old', _OLD[:148])
+  with pytest.raises(InputError, match=r'2 of the 150 images .* as image148'):
+    fit_adapter('ridge', new, old)
+
+
+def test_fewer_images_than_components_are_refused(tmp_path):
+  new = write(tmp_path / 'new', np.eye(12, 20))
+  with pytest.raises(InputError, match=r'12 images.*\s.*wanted: 20 or more'):
+    fit_adapter('ridge', new, write(tmp_path / 'old', np.eye(12, 20)))
+
+
+def test_an_unknown_kind_is_refused(tmp_path):
+  new = write(tmp_path / 'new', _NEW)
+  with pytest.raises(
+    InputError, match=r"'cubic' .*procrustes, ridge, residual"
+  ):
+    fit_adapter('cubic', new, write(tmp_path / 'old', _OLD))
+
+
+def test_an_option_of_another_kind_is_refused(tmp_path):
+  new = write(tmp_path / 'new', _NEW)
+  with pytest.raises(InputError, match='ridge was told steps; wanted: seed, p'):
+    fit_adapter('ridge', new, write(tmp_path / 'old', _OLD), steps=3)
+
+
+def test_two_stores_of_one_encoder_are_refused(tmp_path):
+  new = write(tmp_path / 'new', _NEW)
+  with pytest.raises(InputError, match='of one encoder'):
+    fit_adapter('ridge', new, new)
+
+
+def test_an_adapter_says_between_which_encoders_it_maps(tmp_path):
+  new = write(tmp_path / 'new', _NEW, encoder='big')
+  card = fit_adapter('ridge', new, write(tmp_path / 'old', _OLD), seed=3).card
+
+  assert card.new == {
+    'encoder': 'big',
+    'weights': 'new',
+    'dimension': 5,
+    'preprocessing': 'none',
+  }
+  assert card.old['weights'] == 'old'
+  assert card.images['count'] == 150
+  assert card.options == {'seed': 3, 'penalty': None}

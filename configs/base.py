@@ -55,8 +55,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.compatible_dimension = 0
   config.model.dtype = 'auto'  # bfloat16 on GPU and TPU, float32 on CPU
   # Where the weights start: '' for fresh ones, a file of PyTorch weights or
-  # hf://OWNER/REPO/FILE (a whole encoder, or its backbone alone), or 'old' for
-  # the old encoder's own (of the same architecture). Fresh ones are drawn
+  # hf://OWNER/REPO/FILE (a whole encoder, or its backbone alone), 'old' for
+  # the old encoder's own (of the same architecture), or 'aligned' for those of
+  # config.aligned, rotated onto the old embeddings. Fresh ones are drawn
   # by the seed, so an old and a new encoder of the same architecture then start
   # from the same weights, as they do in the paper.
   config.model.init_weights = ''
@@ -96,6 +97,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.old.epochs = 30
   config.old.model = config.model.copy_and_resolve_references()
   config.old.optimizer = config.optimizer.copy_and_resolve_references()
+
+  # The workdir of the same model trained with the method `independent`, which
+  # an aligned start is made from.
+  config.aligned = config_dict.ConfigDict()
+  config.aligned.path = ''
 
   config.checkpoint = config_dict.ConfigDict()
   config.checkpoint.every_steps = 2000

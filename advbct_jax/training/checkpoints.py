@@ -134,6 +134,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
       for name, fields in _YOUNG_FIELDS.items():
         if name in part:
           part[name] = fields | part[name]
+    config.setdefault('aligned', {'path': ''})
     return ml_collections.ConfigDict(config)
   except (AttributeError, OSError, TypeError, ValueError) as error:
     raise InputError(

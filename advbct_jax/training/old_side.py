@@ -43,6 +43,7 @@ def old_config(
   """The config that trains the old encoder of an upgrade."""
   old = config.copy_and_resolve_references()
   old.method = 'independent'
+  old.aligned.path = ''
   old.model = config.old.model
   old.epochs = config.old.epochs
   old.optimizer = config.old.optimizer
@@ -93,7 +94,7 @@ def check_old_side(
       'wider new encoder with the old width as its compatible_dimension.'
     )
   if config.model.init_weights == 'old' and theirs:
-    there, here = _describe_start(theirs), _describe_start(config)
+    there, here = describe_start(theirs), describe_start(config)
     differing = [name for name in here if there[name] != here[name]]
     if differing:
       raise InputError(
@@ -128,8 +129,12 @@ def _check_store(
   return store.card.dimension
 
 
-def _describe_start(config: ml_collections.ConfigDict) -> dict[str, object]:
-  """What two encoders must share for one to start from the other's weights."""
+def describe_start(config: ml_collections.ConfigDict) -> dict[str, object]:
+  """What encoders must share for one to start from another's weights.
+
+  Args:
+    config: of a run.
+  """
   options = encoder_options(config.model)
   backbone = make_encoder(**options).backbone
   del options['dtype']
@@ -201,7 +206,7 @@ def _old_store_of_run(
       f'{path}: converted from {theirs.converted_from}; what it was trained on '
       'is not known, so config.data.split says what it knows'
     )
-    return _embed(path, config, images)
+    return embed_training_images(path, config, images)
   if differences := differences_between(
     {'split': theirs.data.split.to_dict(), 'part': theirs.data.part},
     {'split': config.data.split.to_dict(), 'part': 'old'},
@@ -220,12 +225,22 @@ def _old_store_of_run(
       f'{images.image_set.name} of {config.data.root}; its classes are not '
       'known there. Wanted: the same train_clean.csv for both.'
     )
-  return _embed(path, config, images)
+  return embed_training_images(path, config, images)
 
 
-def _embed(
+def embed_training_images(
   path: pathlib.Path, config: ml_collections.ConfigDict, images: TrainingImages
 ) -> tuple[FrozenEncoder, EmbeddingStore]:
+  """Fills or opens a run's store of the training images of an upgrade.
+
+  Args:
+    path: the workdir of a run.
+    config: of the upgrade.
+    images: of the upgrade.
+
+  Returns:
+    The encoder of the run, and its store.
+  """
   encoder = load_encoder(path)
   same_size = encoder.image_size == config.data.image_size
   store = extract(

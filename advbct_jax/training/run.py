@@ -34,7 +34,7 @@ from advbct_jax.weights.hub import locate
 from advbct_jax.weights.loading import load_encoder_variables
 
 _NO_OLD_ENCODER = (
-  "config.model.init_weights is 'old', but there is no old encoder with "
+  'config.model.init_weights is {!r}, but there is no old encoder with '
   'weights; wanted: a method that is tied to an old encoder, and a '
   'config.old.path that is empty or the workdir of a run.'
 )
@@ -80,6 +80,28 @@ class OldSide:
 
 
 @dataclasses.dataclass(frozen=True)
+class Start:
+  """Weights to start from that are not read from a file.
+
+  Attributes:
+    name: where they are from, for messages.
+    params: of the parts that don't start fresh, such as `encoder`.
+    batch_stats: BatchNorm's statistics of the same.
+  """
+
+  name: str
+  params: Any
+  batch_stats: Any
+
+  def digest(self) -> str:
+    """A digest of all weights and statistics."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves((self.params, self.batch_stats)):
+      digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
   """A training run, ready to go.
 
@@ -87,11 +109,13 @@ class Run:
     config: of the experiment.
     data: what it is trained on.
     old: what is known of the old encoder; None for methods that need none.
+    start: the weights of an aligned start; None for any other.
   """
 
   config: ml_collections.ConfigDict
   data: TrainingSet
   old: OldSide | None
+  start: Start | None = None
 
   def __post_init__(self) -> None:
     config = self.config
@@ -152,6 +176,7 @@ class Run:
       'steps': self.steps,
       'training_images': self.data.load.image_set.ids_digest(),
       'old_side': self.old.digest() if self.old else None,
+      'start': self.start.digest() if self.start else None,
     }
 
   @property
@@ -200,9 +225,9 @@ class Run:
     """
     state = jax.eval_shape(self.fresh_state)
     source = self.config.model.init_weights
-    if source == 'old' and self.old is None:
-      raise InputError(_NO_OLD_ENCODER)
-    if source and source != 'old':
+    if source in ('old', 'aligned') and self.old is None:
+      raise InputError(_NO_OLD_ENCODER.format(source))
+    if source and source not in ('old', 'aligned'):
       tensors = read_tensors(source)
       self._require_same_images(source)
       load_encoder_variables(tensors, _encoder_variables(state), source)
@@ -233,6 +258,13 @@ class Run:
     source = self.config.model.init_weights
     if not source:
       return state
+    if self.start:
+      print(f'starting from {self.start.name}')
+      return dataclasses.replace(
+        state,
+        params={**state.params, **self.start.params},
+        batch_stats={**state.batch_stats, **self.start.batch_stats},
+      )
     variables = _encoder_variables(state)
     if source == 'old':
       variables = self._old_variables(variables)
@@ -253,7 +285,7 @@ class Run:
 
   def _old_variables(self, variables: Any) -> Any:
     if self.old is None or self.old.encoder is None:
-      raise InputError(_NO_OLD_ENCODER)
+      raise InputError(_NO_OLD_ENCODER.format('old'))
     given = self.old.encoder.variables
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (variables, given)]
     if shapes[0] != shapes[1]:

@@ -8,6 +8,10 @@ import numpy as np
 from advbct_jax.embeddings.class_statistics import class_statistics
 from advbct_jax.methods import needs_old_model
 from advbct_jax.methods.method import OldModel
+from advbct_jax.training.aligned_start import (
+  check_independent,
+  prepare_aligned_start,
+)
 from advbct_jax.training.checkpoints import latest_step
 from advbct_jax.training.loop import train
 from advbct_jax.training.old_side import (
@@ -46,7 +50,10 @@ def train_upgrade(
   old = None
   if needs_old_model(config.method):
     old = prepare_old_side(config, workdir, images)
-  run = Run(config, images.training_set(config.data.part), old)
+  start = None
+  if old and config.model.init_weights == 'aligned':
+    start = prepare_aligned_start(config, images, old.embeddings)
+  run = Run(config, images.training_set(config.data.part), old, start)
   train(run, workdir)
 
 
@@ -91,6 +98,8 @@ def _planned_run(
   old = None
   if needs_old_model(config.method):
     check_old_side(config, images)
+    if config.model.init_weights == 'aligned':
+      check_independent(config, images)
     dimension = compatible_dimension(config.model)
     embeddings = np.zeros((0, dimension), np.float32)
     split = images.split

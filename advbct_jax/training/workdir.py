@@ -21,6 +21,7 @@ _INPUTS = 'inputs.json'
 # Fields that may differ between two starts of one run: they change where
 # things lie and what is said, not what comes out.
 _FREE_FIELDS = (
+  'aligned.path',
   'checkpoint',
   'data.memory_mib',
   'data.root',

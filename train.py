@@ -18,10 +18,7 @@ import ml_collections
 from ml_collections import config_flags
 
 from advbct_jax.command_line import exit_with_message, parse_flags
-from advbct_jax.data.ground_truth import RetrievalSet
-from advbct_jax.data.images import check_images
-from advbct_jax.data.landmarks import draw_landmarks
-from advbct_jax.data.named_sets import open_retrieval_sets
+from advbct_jax.data.configured_sets import open_data
 from advbct_jax.errors import InputError
 from advbct_jax.judge import has_embeddings, judge
 from advbct_jax.methods import needs_old_model
@@ -57,7 +54,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       print_results(results)
       print(f'\nreport: {workdir / "report.md"}')
       return
-  retrieval_sets = _open_data(config)
+  retrieval_sets = open_data(config)
   old = None
   if needs_old_model(config.method):
     path = old_path(config, workdir)
@@ -106,28 +103,6 @@ def _finished_results(
   return results if wanted else None
 
 
-def _open_data(config: ml_collections.ConfigDict) -> list[RetrievalSet]:
-  """Draws the data if the config says so, and opens what to judge on.
-
-  That comes before the training, so that no ground truth is found to be wrong
-  after it.
-  """
-  if not config.data.root:
-    raise InputError(
-      'config.data.root is empty; wanted: the folder with train_clean.csv. '
-      'Say --config.data.root=FOLDER.'
-    )
-  if config.data.drawing:
-    draw_landmarks(config.data.root, **config.data.drawing)
-  retrieval_sets = open_retrieval_sets(
-    config.evaluation.data, config.data.root, config.evaluation.crop_queries
-  )
-  for retrieval_set in retrieval_sets:
-    check_images(retrieval_set.queries)
-    check_images(retrieval_set.gallery)
-  return retrieval_sets
-
-
 def main(argv: Sequence[str]) -> None:
   """Runs the command line."""
   if len(argv) > 1:
@@ -141,7 +116,7 @@ def main(argv: Sequence[str]) -> None:
     config = _CONFIG.value
     try:
       if _DRY_RUN.value:
-        _open_data(config)
+        open_data(config)
         print(describe_upgrade(config, workdir))
         return
       run(config, workdir)

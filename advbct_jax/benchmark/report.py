@@ -1,0 +1,54 @@
+"""The files that a benchmark leaves behind."""
+
+from collections.abc import Sequence
+import pathlib
+
+from advbct_jax.atomic_files import write_text
+from advbct_jax.benchmark.dominance import describe_dominance
+from advbct_jax.benchmark.plots import plot_tradeoff
+from advbct_jax.benchmark.results import CellResult, write_results
+from advbct_jax.benchmark.tables import (
+  by_upgrade,
+  csv_text,
+  json_text,
+  markdown,
+  summarize,
+)
+from advbct_jax.data.ground_truth import RetrievalSet
+from advbct_jax.retrieval.protocols import protocol_of
+
+
+def main_metric(retrieval_sets: Sequence[RetrievalSet]) -> str:
+  """The metric that tables show, of the first set."""
+  return protocol_of(retrieval_sets[0]).main_metric
+
+
+def write_tables(
+  cells: Sequence[CellResult], metric: str, root: pathlib.Path
+) -> str:
+  """Writes tables and plots of all cells.
+
+  Args:
+    cells: what was measured, at least one.
+    metric: which figure the tables show; all are in `results.json`.
+    root: gets `results.json` with every figure of every cell, `table.md`,
+      `table.csv`, `table.json`, and `UPGRADE-DATASET.png`, self against cross.
+
+  Returns:
+    The tables in Markdown.
+  """
+  write_results(cells, root / 'results.json')
+  rows = summarize(cells, metric)
+  sections = ['# Benchmark', f'In percent: {metric}.', markdown(rows)]
+  for upgrade, part in by_upgrade(rows).items():
+    for dataset in part[0].figures:
+      if any(row.competes for row in part):
+        name = f'{upgrade}-{dataset}.png'
+        plot_tradeoff(part, dataset, root / name)
+        sections.append(f'![Self against cross, {upgrade}, {dataset}]({name})')
+        sections.append(describe_dominance(part, dataset))
+  text = '\n\n'.join(sections) + '\n'
+  write_text(root / 'table.md', text)
+  write_text(root / 'table.csv', csv_text(rows))
+  write_text(root / 'table.json', json_text(rows))
+  return text

@@ -1,0 +1,40 @@
+"""The benchmarks that a config names, found before anything is trained."""
+
+import ml_collections
+
+from advbct_jax.data.ground_truth import RetrievalSet
+from advbct_jax.data.images import check_images
+from advbct_jax.data.landmarks import draw_landmarks
+from advbct_jax.data.named_sets import open_retrieval_sets
+from advbct_jax.errors import InputError
+
+
+def open_data(config: ml_collections.ConfigDict) -> list[RetrievalSet]:
+  """Draws the data if the config says so, and opens what to judge on.
+
+  That comes before the training, so that no ground truth is found to be wrong
+  after it.
+
+  Args:
+    config: of an experiment.
+
+  Returns:
+    The benchmarks of `config.evaluation.data`.
+
+  Raises:
+    InputError: if there is no data root, or something in it cannot be used.
+  """
+  if not config.data.root:
+    raise InputError(
+      'config.data.root is empty; wanted: the folder with train_clean.csv. '
+      'Say --config.data.root=FOLDER.'
+    )
+  if config.data.drawing:
+    draw_landmarks(config.data.root, **config.data.drawing)
+  retrieval_sets = open_retrieval_sets(
+    config.evaluation.data, config.data.root, config.evaluation.crop_queries
+  )
+  for retrieval_set in retrieval_sets:
+    check_images(retrieval_set.queries)
+    check_images(retrieval_set.gallery)
+  return retrieval_sets

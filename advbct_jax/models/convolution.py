@@ -11,11 +11,8 @@ import jax.numpy as jnp
 # PyTorch's ResNets draw their kernels from this (He et al., 2015, fan-out).
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
-# Below this side of the output patches win on a CPU at stride 1 too.
-_SMALL_SIDE = 4
-
-# Images of three channels make patches too narrow to gain anything.
-_FEW_CHANNELS = 4
+# Below this side patches win on a CPU at stride 1 too.
+_SMALL_SIDE = 8
 
 
 class Convolution(nn.Module):
@@ -53,9 +50,8 @@ class Convolution(nn.Module):
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
     as_patches = self.as_patches
     if as_patches is None:
-      small = x.shape[1] // self.stride < _SMALL_SIDE
-      strided = self.stride > 1 and x.shape[-1] >= _FEW_CHANNELS
-      as_patches = (small or strided) and jax.default_backend() == 'cpu'
+      small = self.stride > 1 or x.shape[1] < _SMALL_SIDE
+      as_patches = small and jax.default_backend() == 'cpu'
     if as_patches:
       patches = _patches(x, self.size, self.stride)
       return patches @ kernel.reshape(-1, self.features)

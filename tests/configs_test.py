@@ -23,7 +23,11 @@ from advbct_jax.training.workdir import require_same_run
 from configs import base
 
 _FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
-_NAMES = sorted(path.stem for path in _FOLDER.glob('[!_]*.py'))
+_NAMES = sorted(
+  '.'.join(path.relative_to(_FOLDER).with_suffix('').parts)
+  for path in _FOLDER.rglob('[!_]*.py')
+  if path.stem != 'benchmark'  # a grid of configs
+)
 
 
 @pytest.fixture(params=_NAMES)

@@ -16,11 +16,12 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from advbct_jax.benchmark.cell import run_job
+from advbct_jax.benchmark.cell import require_same_jobs, run_job
 from advbct_jax.benchmark.estimate import describe_jobs
-from advbct_jax.benchmark.grid import Job, make_jobs, select
+from advbct_jax.benchmark.grid import Job, find_job, make_jobs, select
 from advbct_jax.benchmark.report import main_metric, write_tables
 from advbct_jax.benchmark.runner import (
+  done_seeds,
   find_places,
   mark_done,
   read_cells,
@@ -68,9 +69,10 @@ def main(argv: Sequence[str]) -> None:
       config.seeds = tuple(map(int, _SEEDS.value))
     all_jobs = make_jobs(config)
     if _JOB.value:
-      _run_alone(next(job for job in all_jobs if job.name == _JOB.value), root)
+      _run_alone(find_job(all_jobs, _JOB.value), root)
       return
     jobs = select(all_jobs, _ONLY.value)
+    require_same_jobs(jobs, root)
     retrieval_sets = open_data(config.base)
     places = find_places(_JOBS.value)
     if _DRY_RUN.value:
@@ -83,7 +85,8 @@ def main(argv: Sequence[str]) -> None:
       places,
       lambda job: [sys.executable, *sys.argv, f'--job={job.name}'],
     )
-    cells = read_cells(all_jobs, root)
+    config.seeds = tuple(sorted({*config.seeds, *done_seeds(root)}))
+    cells = read_cells(make_jobs(config), root)
     if cells:
       print(write_tables(cells, main_metric(retrieval_sets), root))
       print(f'tables and plots: {root}/table.md')

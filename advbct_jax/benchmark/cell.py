@@ -1,16 +1,19 @@
 """One job of a benchmark: trains, then judges."""
 
+from collections.abc import Sequence
 import pathlib
 
 from advbct_jax.adapters.adapter import save_adapter
 from advbct_jax.adapters.fitting import fit_adapter
 from advbct_jax.benchmark.grid import Job
+from advbct_jax.benchmark.runner import is_done
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.embeddings.store import open_store
 from advbct_jax.judge import judge
 from advbct_jax.training.old_side import embed_training_images
 from advbct_jax.training.training_images import open_training_images
 from advbct_jax.training.upgrade import train_upgrade
+from advbct_jax.training.workdir import require_same_run
 
 
 def run_job(job: Job, root: pathlib.Path) -> None:
@@ -51,6 +54,21 @@ def run_job(job: Job, root: pathlib.Path) -> None:
     workers=config.data.workers,
     adapter=adapter,
   )
+
+
+def require_same_jobs(jobs: Sequence[Job], root: pathlib.Path) -> None:
+  """Refuses to mix trainings of two configs in one benchmark.
+
+  Args:
+    jobs: that will be run, or are done and will not.
+    root: the benchmark's folder.
+
+  Raises:
+    InputError: if a training that is done was by another config.
+  """
+  for job in jobs:
+    if job.trains and is_done(root, job):
+      require_same_run(root / job.name, job.config)
 
 
 def _fit(job: Job, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:

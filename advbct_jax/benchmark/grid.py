@@ -58,7 +58,8 @@ def make_jobs(config: ml_collections.ConfigDict) -> list[Job]:
     The jobs, each after those that it needs.
 
   Raises:
-    InputError: if a block names something that isn't there.
+    InputError: if a block names something that isn't there, or a change is
+      none that `base` or its encoders can take.
   """
   jobs: dict[str, Job] = {}
   for seed, (upgrade, method, start) in itertools.product(
@@ -75,8 +76,8 @@ def select(jobs: Sequence[Job], only: Sequence[str]) -> list[Job]:
   Args:
     jobs: of the whole benchmark.
     only: parts of names, such as `extended_class`, `advbct` or
-      `extended_class/advbct/fresh`; all of a cell's parts must be named by one
-      of them. Empty for all cells.
+      `advbct/fresh`; a cell is taken if one of them is in its name. Empty for
+      all cells.
 
   Raises:
     InputError: if one of them fits no cell.
@@ -88,15 +89,34 @@ def select(jobs: Sequence[Job], only: Sequence[str]) -> list[Job]:
       job for job in jobs if job.cell and f'/{part}/' in f'//{job.name}/'
     ]
     if part and not named:
+      cells = ', '.join([job.name for job in jobs if job.cell][:1])
       raise InputError(
-        f'--only={part}: no cell has that in its name. Wanted: parts of '
-        'UPGRADE/METHOD/START/SEED, such as '
-        f'{next(job.name for job in jobs if job.cell)}.'
+        f'--only={part}: no cell has that in its name; wanted: parts of '
+        f'UPGRADE/METHOD/START/SEED, such as {cells or "those of a block"}.'
       )
     for job in named if part else jobs:
       wanted |= {need: by_name[need] for need in job.needs}
       wanted[job.name] = job
   return [job for job in jobs if job.name in wanted]
+
+
+def find_job(jobs: Sequence[Job], name: str) -> Job:
+  """Looks a job up.
+
+  Args:
+    jobs: of the whole benchmark.
+    name: of one of them.
+
+  Raises:
+    InputError: if there is no such job.
+  """
+  for job in jobs:
+    if job.name == name:
+      return job
+  raise InputError(
+    f'--job={name}: the benchmark has no such job; wanted: one of those that '
+    '--dry_run lists, with the same --config and --seeds.'
+  )
 
 
 def _cells(
@@ -151,7 +171,9 @@ def _jobs_of_cell(
   if start in config.starts:
     changes.append(config.starts[start])
   training = _changed(config, seed, *changes)
-  old = _shared('old', upgrade, seed, old_config(training), before)
+  # One old encoder for all methods and starts, whatever else they change.
+  upgraded = _changed(config, seed, config.upgrades[upgrade])
+  old = _shared('old', upgrade, seed, old_config(upgraded), before)
   yield old
   name = f'{upgrade}/{method}/{start}/{seed}'
   cell = (upgrade, method, start)
@@ -159,9 +181,15 @@ def _jobs_of_cell(
   if not is_independent and training.model.init_weights != 'aligned':
     yield Job(name, cell, seed, training, old=old.name)
     return
-  untied = _changed(
-    config, seed, config.upgrades[upgrade], {'method': 'independent'}
-  )
+  untied = upgraded
+  untied.method = 'independent'
+  if is_independent and training != untied:
+    raise InputError(
+      f'{name}: config.methods.{method} or config.starts.{start} changes how '
+      'the independent encoder is trained; wanted: no more than the method, '
+      'for one such encoder serves all cells. Change config.base or '
+      f'config.upgrades.{upgrade}.'
+    )
   # What such a training doesn't look at must not tell two of them apart.
   untied.data.split = config.base.data.split
   untied.old = config.base.old

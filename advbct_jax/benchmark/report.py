@@ -39,7 +39,7 @@ def write_tables(
   """
   write_results(cells, root / 'results.json')
   rows = summarize(cells, metric)
-  sections = ['# Benchmark', f'In percent: {metric}.', markdown(rows)]
+  sections = ['# Benchmark', markdown(rows)]
   for upgrade, part in by_upgrade(rows).items():
     for dataset in part[0].figures:
       if any(row.competes for row in part):

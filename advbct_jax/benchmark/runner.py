@@ -83,6 +83,11 @@ def mark_done(root: pathlib.Path, job: Job) -> None:
   (root / job.name / _DONE).touch()
 
 
+def done_seeds(root: pathlib.Path) -> set[int]:
+  """The seeds of all cells that have come to their end."""
+  return {int(path.parent.name) for path in root.glob(f'*/*/*/[0-9]*/{_DONE}')}
+
+
 def run_jobs(
   jobs: Sequence[Job],
   root: pathlib.Path,
@@ -92,7 +97,9 @@ def run_jobs(
   """Runs what is not done yet, as many jobs at a time as there are places.
 
   A job that fails stops only those that need it. A first SIGTERM or Ctrl-C is
-  passed on to the children, which save their state.
+  passed on to the children, which save their state. They share what JAX
+  compiles, in `compiled` of the root unless JAX_COMPILATION_CACHE_DIR names
+  another folder.
 
   Args:
     jobs: each after those that it needs.
@@ -114,37 +121,43 @@ def run_jobs(
     Interruption() as interruption,
     tqdm.tqdm(total=len(jobs), initial=len(done), unit=' jobs') as progress,
   ):
-    while waiting or running:
-      if interruption.signal is not None:
-        _stop(running.values(), root)
-        raise KeyboardInterrupt
-      for number, place in enumerate(places):
-        if number not in running:
-          job = _next_ready(waiting, done)
-          if job is None:
-            break
-          waiting.remove(job)
-          process = _start(job, root, place, command(job))
-          running[number] = (job, process, time.monotonic())
-      time.sleep(0.2)
-      for number, (job, process, began) in list(running.items()):
-        if process.poll() is None:
-          continue
-        del running[number]
-        _note_time(root, job, time.monotonic() - began)
-        if process.returncode == 0:
-          done.add(job.name)
-          progress.set_postfix_str(job.name)
-        else:
-          failed.append(job)
-          progress.write(_describe_failure(root, job, process.returncode))
-          lost = _needing(job.name, waiting)
-          for other in lost:
-            progress.write(f'{other.name}: left out, for it needs {job.name}')
-          failed += lost
-          waiting = [other for other in waiting if other not in lost]
-          progress.update(len(lost))
-        progress.update()
+    try:
+      while waiting or running:
+        if interruption.signal is not None:
+          raise KeyboardInterrupt
+        for number, place in enumerate(places):
+          if number not in running:
+            job = _next_ready(waiting, done)
+            if job is None:
+              break
+            waiting.remove(job)
+            process = _start(job, root, place, command(job))
+            running[number] = (job, process, time.monotonic())
+        if not running:  # and nothing that waits can ever start
+          progress.write(_describe_stuck(waiting, done))
+          failed += waiting
+          break
+        time.sleep(0.2)
+        for number, (job, process, began) in list(running.items()):
+          if process.poll() is None:
+            continue
+          del running[number]
+          _note_time(root, job, time.monotonic() - began)
+          if process.returncode == 0:
+            done.add(job.name)
+            progress.set_postfix_str(job.name)
+          else:
+            failed.append(job)
+            progress.write(_describe_failure(root, job, process.returncode))
+            lost = _needing(job.name, waiting)
+            for other in lost:
+              progress.write(f'{other.name}: left out, for it needs {job.name}')
+            failed += lost
+            waiting = [other for other in waiting if other not in lost]
+            progress.update(len(lost))
+          progress.update()
+    finally:
+      _stop(running.values(), root)
   return failed
 
 
@@ -165,7 +178,10 @@ def read_cells(jobs: Sequence[Job], root: pathlib.Path) -> list[CellResult]:
       name: {side: sides[side] for side in ('old', 'self', 'cross')}
       for name, sides in results['datasets'].items()
     }
-    cells.append(CellResult(*job.cell, job.seed, figures, seconds[job.name]))
+    cells.append(
+      # No time is known of a cell that was only ever run alone.
+      CellResult(*job.cell, job.seed, figures, seconds.get(job.name))
+    )
   return cells
 
 
@@ -186,7 +202,13 @@ def _next_ready(waiting: Sequence[Job], done: set[str]) -> Job | None:
 
 
 def _needing(name: str, jobs: Sequence[Job]) -> list[Job]:
-  return [job for job in jobs if name in job.needs]
+  """Those that need a job, or one that needs it; each after what it needs."""
+  lost, names = [], {name}
+  for job in jobs:
+    if not names.isdisjoint(job.needs):
+      lost.append(job)
+      names.add(job.name)
+  return lost
 
 
 def _start(
@@ -199,7 +221,11 @@ def _start(
       command,
       stdout=output,
       stderr=subprocess.STDOUT,
-      env={**os.environ, **dict(place.environment)},
+      env={
+        'JAX_COMPILATION_CACHE_DIR': str(root.absolute() / 'compiled'),
+        **os.environ,
+        **dict(place.environment),
+      },
       # Ctrl-C reaches this process alone, which passes it on once.
       start_new_session=True,
     )
@@ -223,8 +249,17 @@ def _note_time(root: pathlib.Path, job: Job, seconds: float) -> None:
     file.write(json.dumps([job.name, round(seconds, 1)]) + '\n')
 
 
+def _describe_stuck(waiting: Sequence[Job], done: set[str]) -> str:
+  return '\n'.join(
+    f'{job.name}: left out, for it needs '
+    + ', '.join(name for name in job.needs if name not in done)
+    for job in waiting
+  )
+
+
 def _describe_failure(root: pathlib.Path, job: Job, status: int) -> str:
   log = root / job.name / 'log.txt'
-  lines = log.read_text(errors='replace').strip().splitlines()[-5:]
+  # Not as text, where each state of a progress bar would be a line.
+  lines = log.read_bytes().decode(errors='replace').strip().split('\n')[-5:]
   tail = '\n  '.join(line.rsplit('\r', 1)[-1] for line in lines)
   return f'{job.name}: FAILED with status {status}; {log} ends:\n  {tail}'

@@ -1,0 +1,25 @@
+r"""One short run of each method on photographs: for the pipeline, not quality.
+
+  python benchmark.py --config=configs/benchmark_photos.py \
+    --config.base.data.root=PHOTOS
+
+PHOTOS is the data of configs/photos.py, too little to learn from: all figures
+are near chance.
+"""
+
+import ml_collections
+
+from configs import benchmark, photos
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Returns benchmark.py's extended-class upgrade, one seed, on photos.py."""
+  config = benchmark.get_config()
+  config.base = photos.get_config()
+  config.starts.aligned.epochs = 1
+  config.starts.aligned.optimizer.drop_epochs = ()
+  config.blocks = tuple(
+    {**block, 'upgrades': ('extended_class',)} for block in config.blocks
+  )
+  config.seeds = (0,)
+  return config

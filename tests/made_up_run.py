@@ -1,0 +1,41 @@
+"""The run of any config, on data that nobody needs."""
+
+import ml_collections
+import numpy as np
+
+from advbct_jax.data.images import ImageSet
+from advbct_jax.data.pipeline import LoadBatch
+from advbct_jax.data.splits import split_training_set
+from advbct_jax.embeddings.class_statistics import class_statistics
+from advbct_jax.methods import needs_old_model
+from advbct_jax.methods.method import OldModel
+from advbct_jax.training.run import OldSide, Run, TrainingSet
+
+
+def make_run(config: ml_collections.ConfigDict) -> Run:
+  """The run of a config, on made-up data of 20 classes."""
+  landmarks = np.repeat(np.arange(20), config.batch_size)
+  split = split_training_set(landmarks, **config.data.split)
+  images = ImageSet('none', [], [])
+  dimension = config.model.dimension
+  statistics = class_statistics(
+    np.ones((len(landmarks), dimension), np.float32),
+    split.old_labels,
+    split.old_classes,
+  )
+  return Run(
+    config,
+    TrainingSet(
+      LoadBatch(images, config.data.image_size),
+      np.arange(len(landmarks)),
+      split.labels,
+      split.classes,
+    ),
+    OldSide(
+      np.zeros((0, dimension), np.float32),
+      OldModel(statistics, split.old_class),
+      None,
+    )
+    if needs_old_model(config.method)
+    else None,
+  )

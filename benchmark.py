@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 from advbct_jax.benchmark.cell import require_same_jobs, run_job
 from advbct_jax.benchmark.estimate import describe_jobs
-from advbct_jax.benchmark.grid import Job, find_job, make_jobs, select
+from advbct_jax.benchmark.grid import find_job, make_jobs, select
 from advbct_jax.benchmark.report import main_metric, write_tables
 from advbct_jax.benchmark.runner import (
   done_seeds,
@@ -30,8 +30,6 @@ from advbct_jax.benchmark.runner import (
 from advbct_jax.command_line import exit_with_message, parse_flags
 from advbct_jax.data.configured_sets import open_data
 from advbct_jax.errors import InputError
-from advbct_jax.training.logging import DivergedError
-from advbct_jax.training.loop import StoppedError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The benchmark.')
 _WORKDIR = flags.DEFINE_string(
@@ -69,7 +67,9 @@ def main(argv: Sequence[str]) -> None:
       config.seeds = tuple(map(int, _SEEDS.value))
     all_jobs = make_jobs(config)
     if _JOB.value:
-      _run_alone(find_job(all_jobs, _JOB.value), root)
+      job = find_job(all_jobs, _JOB.value)
+      run_job(job, root)
+      mark_done(root, job)
       return
     jobs = select(all_jobs, _ONLY.value)
     require_same_jobs(jobs, root)
@@ -97,18 +97,6 @@ def main(argv: Sequence[str]) -> None:
         file=sys.stderr,
       )
       sys.exit(1)
-
-
-def _run_alone(job: Job, root: pathlib.Path) -> None:
-  try:
-    run_job(job, root)
-  except StoppedError as stopped:
-    print(stopped, file=sys.stderr)
-    sys.exit(128 + stopped.signal)
-  except DivergedError as diverged:
-    print(f'error: {diverged}', file=sys.stderr)
-    sys.exit(1)
-  mark_done(root, job)
 
 
 if __name__ == '__main__':

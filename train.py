@@ -10,7 +10,6 @@ done. Any field of the config can be set: --config.batch_size=512.
 from collections.abc import Sequence
 import json
 import pathlib
-import sys
 from typing import Any
 
 from absl import app, flags
@@ -24,8 +23,6 @@ from advbct_jax.judge import has_embeddings, judge
 from advbct_jax.methods import needs_old_model
 from advbct_jax.retrieval.report import print_results
 from advbct_jax.training.checkpoints import latest_step, read_config
-from advbct_jax.training.logging import DivergedError
-from advbct_jax.training.loop import StoppedError
 from advbct_jax.training.old_side import old_path
 from advbct_jax.training.upgrade import describe_upgrade, train_upgrade
 from advbct_jax.training.workdir import require_same_run
@@ -114,18 +111,11 @@ def main(argv: Sequence[str]) -> None:
     if not pathlib.Path(config_file).exists():
       raise InputError(f'--config={config_file}: there is no such file.')
     config = _CONFIG.value
-    try:
-      if _DRY_RUN.value:
-        open_data(config)
-        print(describe_upgrade(config, workdir))
-        return
-      run(config, workdir)
-    except StoppedError as stopped:
-      print(stopped, file=sys.stderr)
-      sys.exit(128 + stopped.signal)
-    except DivergedError as diverged:
-      print(f'error: {diverged}', file=sys.stderr)
-      sys.exit(1)
+    if _DRY_RUN.value:
+      open_data(config)
+      print(describe_upgrade(config, workdir))
+      return
+    run(config, workdir)
 
 
 if __name__ == '__main__':

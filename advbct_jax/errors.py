@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend."""
+"""What ends a command with a message instead of a traceback."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,22 @@ class InputError(ValueError):
   Its message names what was read, what was found there, what was wanted, and
   what to do. The command line prints it without a traceback.
   """
+
+
+class StoppedError(RuntimeError):
+  """A signal has ended the training; its state is saved.
+
+  Attributes:
+    signal: which signal.
+  """
+
+  def __init__(self, step: int, steps: int, signal: int):
+    super().__init__(
+      f'stopped at step {step} of {steps}, which is saved; run the same '
+      'command again to go on.'
+    )
+    self.signal = signal
+
+
+class DivergedError(RuntimeError):
+  """A loss or a norm is no finite number any more."""

@@ -3,8 +3,8 @@ r"""One short run of each method on photographs: for the pipeline, not quality.
   python benchmark.py --config=configs/benchmark_photos.py \
     --config.base.data.root=PHOTOS
 
-PHOTOS is the data of configs/photos.py, too little to learn from: all figures
-are near chance.
+PHOTOS is the data of configs/photos.py, too little to learn good features from.
+Not measured yet.
 """
 
 import ml_collections

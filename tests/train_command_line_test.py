@@ -6,9 +6,7 @@ import signal
 
 import pytest
 
-from advbct_jax.errors import InputError
-from advbct_jax.training.logging import DivergedError
-from advbct_jax.training.loop import StoppedError
+from advbct_jax.errors import DivergedError, InputError, StoppedError
 from tests.tiny_upgrade import contents
 
 # Of ml_collections, which imports a config by its file.

@@ -21,7 +21,6 @@ import safetensors.numpy
 from advbct_jax.adapters.kinds import ADAPTERS, find_kind
 from advbct_jax.atomic_files import write_text
 from advbct_jax.embeddings.class_statistics import unit_rows
-from advbct_jax.embeddings.store import Card
 from advbct_jax.errors import InputError
 
 
@@ -32,8 +31,8 @@ class AdapterCard:
   Attributes:
     kind: a key of `ADAPTERS`.
     one_space: whether mapped vectors are as like each other as before.
-    new: `identity` of the encoder whose vectors are mapped.
-    old: `identity` of the encoder whose vectors they are mapped to.
+    new: `Card.identity` of the encoder whose vectors are mapped.
+    old: `Card.identity` of the encoder whose vectors they are mapped to.
     images: name, digest of the ids, and count of the images it was fitted to.
     options: the seed and the options of its kind.
   """
@@ -101,16 +100,6 @@ class Adapter:
       )
     unit = unit_rows(np.asarray(vectors, np.float32))
     return find_kind(self.card.kind).apply(self.parameters, unit)
-
-
-def identity(card: Card) -> dict[str, Any]:
-  """What tells an encoder from others, from the card of one of its stores."""
-  return {
-    'encoder': card.encoder,
-    'weights': card.weights,
-    'dimension': card.dimension,
-    'preprocessing': card.preprocessing,
-  }
 
 
 def save_adapter(adapter: Adapter, folder: pathlib.Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from advbct_jax.adapters.adapter import Adapter, AdapterCard, identity
+from advbct_jax.adapters.adapter import Adapter, AdapterCard
 from advbct_jax.adapters.kinds import find_kind
 from advbct_jax.adapters.pairs import Pairs
 from advbct_jax.embeddings.class_statistics import unit_rows
@@ -68,7 +68,7 @@ def plan_adapter(
       f'{new_store.card.dimension} components is not known from so few; '
       f'wanted: {fewest} or more, better many times as many. Embed more.'
     )
-  new, old = identity(new_store.card), identity(old_store.card)
+  new, old = new_store.card.identity(), old_store.card.identity()
   if new == old:
     raise InputError(
       f'{new_store.path} and {old_store.path} are of one encoder '

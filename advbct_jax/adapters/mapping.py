@@ -6,7 +6,7 @@ import pathlib
 
 import tqdm
 
-from advbct_jax.adapters.adapter import Adapter, identity
+from advbct_jax.adapters.adapter import Adapter
 from advbct_jax.data.images import ImageSet
 from advbct_jax.embeddings.sources import Source, store_name
 from advbct_jax.embeddings.store import Card, EmbeddingStore, create_store
@@ -23,7 +23,7 @@ def adapted_card(adapter: Adapter, card: Card) -> Card:
   Raises:
     InputError: if it is of another encoder; the message says what differs.
   """
-  found, wanted = identity(card), adapter.card.new
+  found, wanted = card.identity(), adapter.card.new
   if differences := [
     f'{name}: {found[name]} there, wanted {wanted[name]}'
     for name in wanted

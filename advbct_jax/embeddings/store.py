@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -65,6 +66,16 @@ class Card:
   dtype: str = 'float32'
   chunk_rows: int = DEFAULT_CHUNK_ROWS
   complete: bool = False
+
+  def identity(self) -> dict[str, Any]:
+    """What tells the encoder that filled a store from others."""
+    return {
+      'encoder': self.encoder,
+      'weights': self.weights,
+      'dimension': self.dimension,
+      'compatible_dimension': self.compatible_dimension,
+      'preprocessing': self.preprocessing,
+    }
 
   def differences(self, other: 'Card') -> list[str]:
     """Says in words where two cards differ, completeness aside.

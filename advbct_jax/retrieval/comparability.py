@@ -10,7 +10,7 @@ from typing import Any
 
 from advbct_jax.data.images import ImageSet
 from advbct_jax.embeddings.sources import Source
-from advbct_jax.embeddings.store import Card, EmbeddingStore
+from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
 
 
@@ -44,8 +44,8 @@ class EncoderStores:
     """
     store = self._source(images)
     card = store.card
-    self.identity = self.identity or _identity(card)
-    found = _identity(card) | {
+    self.identity = self.identity or card.identity()
+    found = card.identity() | {
       'count': card.count,
       'ids_digest': card.ids_digest,
       'complete': card.complete,
@@ -82,9 +82,9 @@ def require_one_encoder(stores: Sequence[EmbeddingStore]) -> None:
     InputError: naming two of them and what differs.
   """
   first, *others = stores
-  wanted = _identity(first.card)
+  wanted = first.card.identity()
   for store in others:
-    found = _identity(store.card)
+    found = store.card.identity()
     if differences := [
       f'{name}: {found[name]} there, {wanted[name]} in {first.path}'
       for name in wanted
@@ -120,13 +120,3 @@ def require_comparable(
       'old width, or wider with config.model.compatible_dimension set to it; '
       'or judge it without an old one.'
     )
-
-
-def _identity(card: Card) -> dict[str, Any]:
-  return {
-    'encoder': card.encoder,
-    'weights': card.weights,
-    'dimension': card.dimension,
-    'compatible_dimension': card.compatible_dimension,
-    'preprocessing': card.preprocessing,
-  }

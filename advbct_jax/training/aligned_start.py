@@ -108,6 +108,7 @@ def prepare_aligned_start(
     f'the independent encoder of {path}, turned onto the old one',
     params,
     batch_stats,
+    origin=store.card.weights,
   )
 
 

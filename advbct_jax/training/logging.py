@@ -11,14 +11,10 @@ import jax
 import tqdm
 
 from advbct_jax.atomic_files import write_text
-from advbct_jax.errors import InputError
+from advbct_jax.errors import DivergedError, InputError
 from advbct_jax.methods.method import Metrics
 
 _FILE = 'metrics.jsonl'
-
-
-class DivergedError(RuntimeError):
-  """A loss or a norm is no finite number any more."""
 
 
 class MetricsLog:

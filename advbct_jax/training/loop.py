@@ -4,27 +4,13 @@ import pathlib
 from typing import Any
 
 from advbct_jax import parallel
+from advbct_jax.errors import DivergedError, StoppedError
 from advbct_jax.training.checkpoints import Checkpoints
 from advbct_jax.training.interruption import Interruption
-from advbct_jax.training.logging import DivergedError, MetricsLog
+from advbct_jax.training.logging import MetricsLog
 from advbct_jax.training.run import Run
 from advbct_jax.training.state import TrainState
 from advbct_jax.training.workdir import claim_inputs
-
-
-class StoppedError(RuntimeError):
-  """A signal has ended the training; its state is saved.
-
-  Attributes:
-    signal: which signal.
-  """
-
-  def __init__(self, step: int, steps: int, signal: int):
-    super().__init__(
-      f'stopped at step {step} of {steps}, which is saved; run the same '
-      'command again to go on.'
-    )
-    self.signal = signal
 
 
 def train(run: Run, workdir: pathlib.Path) -> None:

@@ -70,6 +70,7 @@ def test_an_adapter_says_between_which_encoders_it_maps(tmp_path):
     'encoder': 'big',
     'weights': 'new',
     'dimension': 5,
+    'compatible_dimension': 0,
     'preprocessing': 'none',
   }
   assert card.old['weights'] == 'old'

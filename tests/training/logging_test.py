@@ -3,12 +3,8 @@ import importlib
 import jax.numpy as jnp
 import pytest
 
-from advbct_jax.errors import InputError
-from advbct_jax.training.logging import (
-  DivergedError,
-  MetricsLog,
-  read_metrics,
-)
+from advbct_jax.errors import DivergedError, InputError
+from advbct_jax.training.logging import MetricsLog, read_metrics
 
 
 def _log(workdir, start=0, tensorboard=False):

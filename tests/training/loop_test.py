@@ -7,13 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from advbct_jax.errors import DivergedError, StoppedError
 from advbct_jax.training.checkpoints import Checkpoints, latest_step
-from advbct_jax.training.logging import (
-  DivergedError,
-  MetricsLog,
-  read_metrics,
-)
-from advbct_jax.training.loop import StoppedError
+from advbct_jax.training.logging import MetricsLog, read_metrics
 from advbct_jax.training.run import Run
 from advbct_jax.training.upgrade import train_upgrade
 from tests.training.subprocesses import run_tiny

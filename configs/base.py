@@ -59,7 +59,8 @@ def get_config() -> ml_collections.ConfigDict:
   # the old encoder's own (of the same architecture), or 'aligned' for those of
   # config.aligned, rotated onto the old embeddings. Fresh ones are drawn
   # by the seed, so an old and a new encoder of the same architecture then start
-  # from the same weights, as they do in the paper.
+  # from the same weights, as they do in the paper; but not in extended_data,
+  # where their classifiers would be the same too, which alone ties the two.
   config.model.init_weights = ''
 
   config.data = config_dict.ConfigDict()

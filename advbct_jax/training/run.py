@@ -33,6 +33,9 @@ from advbct_jax.weights.files import read_tensors
 from advbct_jax.weights.hub import locate
 from advbct_jax.weights.loading import load_encoder_variables
 
+# Far from the seeds that anybody gives to the new encoder.
+_OLD_DRAWS = 1_000_000
+
 _NO_OLD_ENCODER = (
   'config.model.init_weights is {!r}, but there is no old encoder with '
   'weights; wanted: a method that is tied to an old encoder, and a '
@@ -211,8 +214,19 @@ class Run:
       Progress(jnp.zeros((), jnp.int32), self.steps, self.steps_per_epoch),
     )
     return create_state(
-      self.model(axis_name=None), self.optimizer, example, self.config.seed
+      self.model(axis_name=None), self.optimizer, example, self._draw_seed
     )
+
+  @property
+  def _draw_seed(self) -> int:
+    """The seed of fresh weights.
+
+    One classifier to start from, with the same classes in the same order, ties
+    two encoders without any loss. That would be the case in extended-data.
+    """
+    data = self.config.data
+    same_classes = data.split.kind == 'extended_data'
+    return self.config.seed + _OLD_DRAWS * (same_classes and data.part == 'old')
 
   def check(self) -> None:
     """Builds everything but the old encoder, so that errors come early.

@@ -51,6 +51,24 @@ def test_a_run_starts_from_the_seed(config):
   assert np.abs(boundary).max() < 1
 
 
+@pytest.mark.parametrize(
+  ('kind', 'alike'), [('extended_class', True), ('extended_data', False)]
+)
+def test_encoders_of_the_same_classes_dont_share_their_draws(
+  config, kind, alike
+):
+  config.data.split.kind = kind
+  states = []
+  for config.data.part in ('old', 'all'):
+    states.append(independent_run(config).initial_state())
+
+  old, new = (
+    np.asarray(state.params['encoder']['backbone']['conv1']['kernel'])
+    for state in states
+  )
+  assert (old == new).all() if alike else (old != new).all()
+
+
 def test_a_run_can_start_from_the_old_weights_exactly(config, finished, capsys):
   old = load_encoder(finished / 'old')
   config.model.init_weights = 'old'

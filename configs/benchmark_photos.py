@@ -13,11 +13,12 @@ from configs import benchmark, photos
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """Returns benchmark.py's extended-class upgrade, one seed, on photos.py."""
+  """Returns benchmark.py's extended-class upgrade: one seed, one epoch."""
   config = benchmark.get_config()
   config.base = photos.get_config()
-  config.starts.aligned.epochs = 1
-  config.starts.aligned.optimizer.drop_epochs = ()
+  for part in (config.base, config.base.old, config.starts.aligned):
+    part.epochs = 1
+    part.optimizer.drop_epochs = ()
   config.blocks = tuple(
     {**block, 'upgrades': ('extended_class',)} for block in config.blocks
   )

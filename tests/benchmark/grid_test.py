@@ -6,7 +6,7 @@ import pytest
 from advbct_jax.adapters.kinds import ADAPTERS
 from advbct_jax.benchmark.grid import Job, find_job, make_jobs, select
 from advbct_jax.errors import InputError
-from configs import base, benchmark
+from configs import base, benchmark, benchmark_advbct, benchmark_photos
 from tests.made_up_run import make_run
 
 
@@ -251,11 +251,14 @@ def test_the_benchmark_lays_out_each_cell_and_its_trainings_once():
   assert {job.adapter for job in jobs} == {'', *ADAPTERS}
 
 
-def test_each_training_of_the_benchmark_can_be_made():
+@pytest.mark.parametrize(
+  'grid', [benchmark, benchmark_advbct, benchmark_photos]
+)
+def test_each_training_of_the_benchmarks_can_be_made(grid):
   # The upgrades differ in their old side alone.
-  for job in make_jobs(benchmark.get_config()):
+  for job in make_jobs(grid.get_config()):
     upgrade = job.cell[0] if job.cell else 'extended_class'
     if job.trains and job.seed == 0 and upgrade == 'extended_class':
       make_run(job.config).check()
       drops = job.config.optimizer.drop_epochs
-      assert 0 < drops[0] < drops[-1] < job.config.epochs
+      assert all(0 < drop < job.config.epochs for drop in drops)

@@ -37,8 +37,8 @@ def write_tables(
   Returns:
     The tables in Markdown.
   """
-  write_results(cells, root / 'results.json')
   rows = summarize(cells, metric)
+  write_results(cells, root / 'results.json')
   sections = ['# Benchmark', markdown(rows)]
   for upgrade, part in by_upgrade(rows).items():
     for dataset in part[0].figures:

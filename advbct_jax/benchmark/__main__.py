@@ -1,0 +1,53 @@
+"""Tables and plots of what benchmarks have measured, by any metric.
+
+python -m advbct_jax.benchmark RESULTS... OUT [--metric=public/map@100]
+"""
+
+import argparse
+from collections.abc import Sequence
+import pathlib
+
+from advbct_jax.benchmark.report import write_tables
+from advbct_jax.benchmark.results import read_results
+from advbct_jax.command_line import exit_with_message
+from advbct_jax.errors import InputError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Runs the command line.
+
+  Args:
+    arguments: what follows the program's name; None takes `sys.argv`.
+  """
+  flags = _build_parser().parse_args(arguments)
+  with exit_with_message():
+    cells = [cell for path in flags.results for cell in read_results(path)]
+    if not cells:
+      raise InputError(
+        f'{", ".join(map(str, flags.results))}: no cells; wanted: the results '
+        'of a benchmark that has finished at least one.'
+      )
+    print(write_tables(cells, flags.metric, flags.out))
+    print(f'tables and plots: {flags.out}/table.md')
+
+
+def _build_parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='python -m advbct_jax.benchmark',
+    description='Writes the tables and plots of benchmarks anew: by another '
+    'metric, or of cells that were measured in several folders or machines.',
+  )
+  parser.add_argument(
+    'results', nargs='+', type=pathlib.Path, help='results.json of a benchmark'
+  )
+  parser.add_argument('out', type=pathlib.Path, help='the folder for them')
+  parser.add_argument(
+    '--metric',
+    default='private/map@100',
+    help="of every data set; medium/map for ROxford's (%(default)s)",
+  )
+  return parser
+
+
+if __name__ == '__main__':
+  main()

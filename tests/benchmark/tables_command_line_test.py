@@ -1,0 +1,46 @@
+"""`python -m advbct_jax.benchmark`."""
+
+import pytest
+
+from advbct_jax.benchmark.__main__ import main
+from advbct_jax.benchmark.results import read_results, write_results
+from tests.benchmark.made_up_cells import METRIC, make_cell, make_grid
+
+
+def test_results_of_several_folders_become_one_table(tmp_path, capsys):
+  cells = make_grid()
+  first, second = tmp_path / 'a.json', tmp_path / 'b.json'
+  write_results([cell for cell in cells if cell.seed < 2], first)
+  write_results([cell for cell in cells if cell.seed == 2], second)
+
+  main([str(first), str(second), str(tmp_path / 'out')])
+
+  table = (tmp_path / 'out/table.md').read_text()
+  assert table in capsys.readouterr().out
+  assert 'over 3 seeds' in table
+  assert len(read_results(tmp_path / 'out/results.json')) == len(cells)
+  assert (tmp_path / 'out/extended_class-glyphs.png').exists()
+
+
+def test_a_metric_that_was_not_measured_is_refused(tmp_path, capsys):
+  write_results([make_cell()], tmp_path / 'results.json')
+
+  with pytest.raises(SystemExit, match='2'):
+    main([str(tmp_path / 'results.json'), str(tmp_path), '--metric=hard/map'])
+
+  assert METRIC in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('cells', 'message'), [([], 'no cells'), ([make_cell()] * 2, 'twice')]
+)
+def test_results_that_make_no_table_are_refused(
+  tmp_path, capsys, cells, message
+):
+  write_results(cells, tmp_path / 'results.json')
+
+  with pytest.raises(SystemExit, match='2'):
+    main([str(tmp_path / 'results.json'), str(tmp_path / 'out')])
+
+  assert message in capsys.readouterr().err
+  assert not (tmp_path / 'out').exists()

@@ -16,10 +16,14 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from advbct_jax.benchmark.cell import require_same_jobs, run_job
+from advbct_jax.benchmark.cell import (
+  check_jobs,
+  require_same_jobs,
+  run_job,
+)
 from advbct_jax.benchmark.estimate import describe_jobs
 from advbct_jax.benchmark.grid import find_job, make_jobs, select
-from advbct_jax.benchmark.report import main_metric, write_tables
+from advbct_jax.benchmark.report import main_metrics, write_tables
 from advbct_jax.benchmark.runner import (
   done_seeds,
   find_places,
@@ -72,11 +76,14 @@ def main(argv: Sequence[str]) -> None:
       mark_done(root, job)
       return
     jobs = select(all_jobs, _ONLY.value)
-    require_same_jobs(jobs, root)
-    retrieval_sets = open_data(config.base)
+    check_jobs(jobs)
+    config.seeds = tuple(sorted({*config.seeds, *done_seeds(root)}))
+    all_jobs = make_jobs(config)
+    require_same_jobs(all_jobs, root)
+    retrieval_sets = open_data(config.base, 'config.base')
     places = find_places(_JOBS.value)
     if _DRY_RUN.value:
-      print(describe_jobs(jobs, root, len(places)))
+      print(describe_jobs(jobs, root, places))
       return
     root.mkdir(parents=True, exist_ok=True)
     failed = run_jobs(
@@ -85,10 +92,8 @@ def main(argv: Sequence[str]) -> None:
       places,
       lambda job: [sys.executable, *sys.argv, f'--job={job.name}'],
     )
-    config.seeds = tuple(sorted({*config.seeds, *done_seeds(root)}))
-    cells = read_cells(make_jobs(config), root)
-    if cells:
-      print(write_tables(cells, main_metric(retrieval_sets), root))
+    if cells := read_cells(all_jobs, root):
+      print(write_tables(cells, main_metrics(retrieval_sets), root))
       print(f'tables and plots: {root}/table.md')
     if failed:
       print(

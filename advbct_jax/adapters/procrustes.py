@@ -76,15 +76,28 @@ def apply(parameters: dict[str, np.ndarray], vectors: np.ndarray) -> np.ndarray:
   return vectors @ parameters['rotation']
 
 
-def _nearest_rotation(cross: np.ndarray) -> np.ndarray:
-  """The orthogonal factor of Σ f̂ᵀô, [D, D_old], filled up to [D, D]."""
-  width, old_width = cross.shape
+def require_widths(width: int, old_width: int) -> None:
+  """Refuses to turn narrow vectors into a wider space.
+
+  Args:
+    width: D, of the new vectors.
+    old_width: D_old.
+
+  Raises:
+    InputError: if the old embeddings are wider than the new ones.
+  """
   if old_width > width:
     raise InputError(
       f'procrustes: new vectors of width {width} cannot be turned into a space '
       f'of {old_width} dimensions. Take ridge or residual_mlp, which map from '
       'any width to any.'
     )
+
+
+def _nearest_rotation(cross: np.ndarray) -> np.ndarray:
+  """The orthogonal factor of Σ f̂ᵀô, [D, D_old], filled up to [D, D]."""
+  width, old_width = cross.shape
+  require_widths(width, old_width)
   square = np.zeros((width, width))
   square[:, :old_width] = cross
   left, _, right = np.linalg.svd(square)

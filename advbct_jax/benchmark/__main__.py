@@ -1,6 +1,6 @@
 """Tables and plots of what benchmarks have measured, by any metric.
 
-python -m advbct_jax.benchmark RESULTS... OUT [--metric=public/map@100]
+python -m advbct_jax.benchmark RESULTS... OUT [--metrics=public/map@100]
 """
 
 import argparse
@@ -11,6 +11,7 @@ from advbct_jax.benchmark.report import write_tables
 from advbct_jax.benchmark.results import read_results
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.errors import InputError
+from advbct_jax.retrieval.protocols import MAIN_METRICS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f'{", ".join(map(str, flags.results))}: no cells; wanted: the results '
         'of a benchmark that has finished at least one.'
       )
-    print(write_tables(cells, flags.metric, flags.out))
+    print(write_tables(cells, flags.metrics.split(','), flags.out))
     print(f'tables and plots: {flags.out}/table.md')
 
 
@@ -42,9 +43,9 @@ def _build_parser() -> argparse.ArgumentParser:
   )
   parser.add_argument('out', type=pathlib.Path, help='the folder for them')
   parser.add_argument(
-    '--metric',
-    default='private/map@100',
-    help="of every data set; medium/map for ROxford's (%(default)s)",
+    '--metrics',
+    default=','.join(MAIN_METRICS),
+    help='the first of these that a data set has (%(default)s)',
   )
   return parser
 

@@ -1,16 +1,24 @@
 """One job of a benchmark: trains, then judges."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
+import fcntl
 import pathlib
 
 from advbct_jax.adapters.adapter import save_adapter
 from advbct_jax.adapters.fitting import fit_adapter
+from advbct_jax.adapters.procrustes import require_widths
 from advbct_jax.benchmark.grid import Job
 from advbct_jax.benchmark.runner import is_done
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.embeddings.store import open_store
+from advbct_jax.errors import InputError
 from advbct_jax.judge import judge
-from advbct_jax.training.old_side import embed_training_images
+from advbct_jax.training.aligned_start import check_independent_config
+from advbct_jax.training.old_side import (
+  check_old_encoder,
+  embed_training_images,
+)
 from advbct_jax.training.training_images import open_training_images
 from advbct_jax.training.upgrade import train_upgrade
 from advbct_jax.training.workdir import require_same_run
@@ -27,9 +35,31 @@ def run_job(job: Job, root: pathlib.Path) -> None:
     root: the benchmark's folder.
 
   Raises:
-    InputError: if something that its config names cannot be used.
+    InputError: if something that its config names cannot be used, or another
+      process is at it.
   """
-  config, workdir = job.config.copy_and_resolve_references(), root / job.name
+  workdir = root / job.name
+  workdir.mkdir(parents=True, exist_ok=True)
+  with _alone(workdir):
+    _run_job(job, root, workdir)
+
+
+@contextlib.contextmanager
+def _alone(workdir: pathlib.Path) -> Iterator[None]:
+  """Keeps other processes from a job; one may outlive a killed benchmark."""
+  with (workdir / 'lock').open('w') as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise InputError(
+        f'{workdir}: another process is at this job. Wait for its end, or stop '
+        'it, and run the same command again.'
+      ) from error
+    yield
+
+
+def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
+  config = job.config.copy_and_resolve_references()
   if job.cell and job.trains:
     config.old.path = str(root / job.old)
     if job.independent:
@@ -54,6 +84,32 @@ def run_job(job: Job, root: pathlib.Path) -> None:
     workers=config.data.workers,
     adapter=adapter,
   )
+
+
+def check_jobs(jobs: Sequence[Job]) -> None:
+  """Refuses what cannot work, as far as configs tell, before any training.
+
+  Args:
+    jobs: that will be run.
+
+  Raises:
+    InputError: naming the job.
+  """
+  configs = {job.name: job.config for job in jobs}
+  for job in jobs:
+    try:
+      if job.adapter == 'procrustes':
+        require_widths(
+          job.config.model.dimension, configs[job.old].model.dimension
+        )
+      elif job.cell and job.trains:
+        check_old_encoder(job.config, configs[job.old])
+        if job.independent:
+          check_independent_config(
+            job.config, configs[job.independent], job.independent
+          )
+    except InputError as error:
+      raise InputError(f'{job.name}: {error}') from error
 
 
 def require_same_jobs(jobs: Sequence[Job], root: pathlib.Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 
-from advbct_jax.benchmark.tables import Row, Sample, pooled_std
+from advbct_jax.benchmark.summary import Row, Sample, pooled_std
 
 # The axes of the choice: what a whole backfill gives, and what comes at once.
 AXES = ('self', 'cross')

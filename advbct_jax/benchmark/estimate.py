@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import json
+import os
 import pathlib
 import time
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from advbct_jax import parallel
 from advbct_jax.benchmark.grid import Job
-from advbct_jax.benchmark.runner import is_done, read_times
+from advbct_jax.benchmark.runner import Place, is_done, read_times
 from advbct_jax.data import gldv2
 from advbct_jax.data.images import ImageFiles, ImageSet
 from advbct_jax.data.pipeline import LoadBatch
@@ -22,7 +23,9 @@ from advbct_jax.training.run import Run, TrainingSet
 _TIMED_STEPS = 3
 
 
-def describe_jobs(jobs: Sequence[Job], root: pathlib.Path, places: int) -> str:
+def describe_jobs(
+  jobs: Sequence[Job], root: pathlib.Path, places: Sequence[Place]
+) -> str:
   """Says what would run.
 
   The time of a job is that of done ones with the same model, step for step, or
@@ -31,7 +34,7 @@ def describe_jobs(jobs: Sequence[Job], root: pathlib.Path, places: int) -> str:
   Args:
     jobs: of the benchmark.
     root: its folder.
-    places: how many jobs run at a time.
+    places: where jobs run.
 
   Returns:
     A line a job, and the sum.
@@ -57,6 +60,8 @@ def describe_jobs(jobs: Sequence[Job], root: pathlib.Path, places: int) -> str:
       key = _cost_key(job.config)
       if key not in rates:
         print(f'timing {_TIMED_STEPS} steps of {job.config.model.architecture}')
+        if places[0].cores:  # before JAX looks at how many there are
+          os.sched_setaffinity(0, places[0].cores)
         rates[key] = _time_steps(job.config)
       seconds = rates[key] * (steps[job.name] - done)
     left += seconds
@@ -65,8 +70,8 @@ def describe_jobs(jobs: Sequence[Job], root: pathlib.Path, places: int) -> str:
   finished = sum(is_done(root, job) for job in jobs)
   lines.append(
     f'{len(jobs)} jobs, {finished} of them done; about {left / 60:.0f} minutes '
-    f'of training one after the other, {left / 60 / places:.0f} with {places} '
-    'at a time'
+    f'of training one after the other, {left / 60 / len(places):.0f} with '
+    f'{len(places)} at a time; judging comes on top'
   )
   return '\n'.join(lines)
 

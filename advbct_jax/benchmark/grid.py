@@ -123,6 +123,7 @@ def _cells(
   config: ml_collections.ConfigDict,
 ) -> Iterator[tuple[str, str, str]]:
   for block in config.blocks:
+    _require_lists(block)
     for cell in itertools.product(
       block['upgrades'], block['methods'], block['starts']
     ):
@@ -139,6 +140,13 @@ def _cells(
             f'{", ".join(known)}.'
           )
       independent = _method_of(config, method) == 'independent'
+      if independent != (method == 'independent'):
+        raise InputError(
+          f'config.methods.{method}.method is '
+          f'{config.methods[method].method!r}; wanted: the name independent '
+          'for the method independent and no other, for the scores and the '
+          'plots look for it by that name.'
+        )
       if independent != (start in ADAPTERS) and start != 'fresh':
         raise InputError(
           f'config.blocks: {upgrade}/{method}/{start} makes no sense; wanted: '
@@ -146,6 +154,15 @@ def _cells(
           'only fresh for it.'
         )
       yield cell
+
+
+def _require_lists(block: ml_collections.ConfigDict) -> None:
+  for name in ('upgrades', 'methods', 'starts'):
+    if not isinstance(block.get(name), list | tuple):
+      raise InputError(
+        f'config.blocks: {name} of a block is {block.get(name)!r}; wanted: a '
+        'list or tuple of names.'
+      )
 
 
 def _method_of(config: ml_collections.ConfigDict, name: str) -> str:
@@ -190,8 +207,10 @@ def _jobs_of_cell(
       'for one such encoder serves all cells. Change config.base or '
       f'config.upgrades.{upgrade}.'
     )
-  # What such a training doesn't look at must not tell two of them apart.
-  untied.data.split = config.base.data.split
+  # What such a training doesn't look at must not tell two of them apart; the
+  # split's seed, though, numbers its classes.
+  untied.data.split.kind = config.base.data.split.kind
+  untied.data.split.old_fraction = config.base.data.split.old_fraction
   untied.old = config.base.old
   independent = _shared('independent', upgrade, seed, untied, before)
   yield independent

@@ -16,7 +16,12 @@ import numpy as np
 
 from advbct_jax.benchmark.dominance import frontier
 from advbct_jax.benchmark.label_placement import Box, place_labels
-from advbct_jax.benchmark.tables import Row, Sample, display_name, old_sample
+from advbct_jax.benchmark.summary import (
+  Row,
+  Sample,
+  display_name,
+  old_sample,
+)
 from advbct_jax.errors import InputError
 
 # Okabe and Ito's palette, which colour-blind readers tell apart; the two last
@@ -79,7 +84,7 @@ def plot_tradeoff(
   reference = next((row for row in rows if not row.competes), None)
   bounds = _draw_bounds(axes, reference, old_sample(rows, dataset), dataset)
   corners = _draw_frontier(axes, rivals, dataset)
-  metric = rows[0].metric
+  metric = rows[0].metrics[dataset]
   axes.set_title(f'{rows[0].upgrade}, {dataset}', loc='left', fontsize=11)
   if any(len(row.seeds) > 1 for row in rivals):
     axes.set_title(

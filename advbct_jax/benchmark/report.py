@@ -7,37 +7,35 @@ from advbct_jax.atomic_files import write_text
 from advbct_jax.benchmark.dominance import describe_dominance
 from advbct_jax.benchmark.plots import plot_tradeoff
 from advbct_jax.benchmark.results import CellResult, write_results
-from advbct_jax.benchmark.tables import (
-  by_upgrade,
-  csv_text,
-  json_text,
-  markdown,
-  summarize,
-)
+from advbct_jax.benchmark.summary import by_upgrade, summarize
+from advbct_jax.benchmark.tables import csv_text, json_text, markdown
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.retrieval.protocols import protocol_of
 
 
-def main_metric(retrieval_sets: Sequence[RetrievalSet]) -> str:
-  """The metric that tables show, of the first set."""
-  return protocol_of(retrieval_sets[0]).main_metric
+def main_metrics(retrieval_sets: Sequence[RetrievalSet]) -> list[str]:
+  """The metrics that tables show, each that of one set or of several."""
+  return list(
+    dict.fromkeys(protocol_of(one).main_metric for one in retrieval_sets)
+  )
 
 
 def write_tables(
-  cells: Sequence[CellResult], metric: str, root: pathlib.Path
+  cells: Sequence[CellResult], metrics: Sequence[str], root: pathlib.Path
 ) -> str:
   """Writes tables and plots of all cells.
 
   Args:
     cells: what was measured, at least one.
-    metric: which figure the tables show; all are in `results.json`.
+    metrics: of which the tables show, for each data set, the first that it
+      has; `results.json` has them all.
     root: gets `results.json` with every figure of every cell, `table.md`,
       `table.csv`, `table.json`, and `UPGRADE-DATASET.png`, self against cross.
 
   Returns:
     The tables in Markdown.
   """
-  rows = summarize(cells, metric)
+  rows = summarize(cells, metrics)
   write_results(cells, root / 'results.json')
   sections = ['# Benchmark', markdown(rows)]
   for upgrade, part in by_upgrade(rows).items():

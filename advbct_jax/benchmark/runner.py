@@ -16,6 +16,7 @@ import time
 
 import tqdm
 
+from advbct_jax.atomic_files import write_text
 from advbct_jax.benchmark.grid import Job
 from advbct_jax.benchmark.results import CellResult
 from advbct_jax.training.interruption import Interruption
@@ -74,13 +75,14 @@ def find_places(jobs: int) -> list[Place]:
 
 
 def is_done(root: pathlib.Path, job: Job) -> bool:
-  """Whether a job has come to its end."""
-  return (root / job.name / _DONE).exists()
+  """Whether a job has come to its end, and was judged as it is asked for."""
+  path = root / job.name / _DONE
+  return path.exists() and path.read_text() == _judged_on(job)
 
 
 def mark_done(root: pathlib.Path, job: Job) -> None:
   """Notes that a job has come to its end."""
-  (root / job.name / _DONE).touch()
+  write_text(root / job.name / _DONE, _judged_on(job))
 
 
 def done_seeds(root: pathlib.Path) -> set[int]:
@@ -96,9 +98,9 @@ def run_jobs(
 ) -> list[Job]:
   """Runs what is not done yet, as many jobs at a time as there are places.
 
-  A job that fails stops only those that need it. A first SIGTERM or Ctrl-C is
-  passed on to the children, which save their state. They share what JAX
-  compiles, in `compiled` of the root unless JAX_COMPILATION_CACHE_DIR names
+  A job that fails stops only those that need it. A first SIGTERM, SIGHUP or
+  Ctrl-C is passed on to the children, which save their state. They share what
+  JAX compiles, in `compiled` of the root unless JAX_COMPILATION_CACHE_DIR names
   another folder.
 
   Args:
@@ -194,6 +196,18 @@ def read_times(root: pathlib.Path) -> dict[str, float]:
       name, taken = json.loads(line)
       seconds[name] = seconds.get(name, 0) + taken
   return seconds
+
+
+def _judged_on(job: Job) -> str:
+  """What may change without another training, but not without a new verdict."""
+  evaluation = job.config.evaluation
+  return json.dumps(
+    {
+      'root': job.config.data.root,
+      'data': list(evaluation.data),
+      'crop_queries': evaluation.crop_queries,
+    }
+  )
 
 
 def _next_ready(waiting: Sequence[Job], done: set[str]) -> Job | None:

@@ -9,7 +9,9 @@ from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.errors import InputError
 
 
-def open_data(config: ml_collections.ConfigDict) -> list[RetrievalSet]:
+def open_data(
+  config: ml_collections.ConfigDict, flag: str = 'config'
+) -> list[RetrievalSet]:
   """Draws the data if the config says so, and opens what to judge on.
 
   That comes before the training, so that no ground truth is found to be wrong
@@ -17,6 +19,7 @@ def open_data(config: ml_collections.ConfigDict) -> list[RetrievalSet]:
 
   Args:
     config: of an experiment.
+    flag: by which command-line flag its fields are set.
 
   Returns:
     The benchmarks of `config.evaluation.data`.
@@ -26,8 +29,8 @@ def open_data(config: ml_collections.ConfigDict) -> list[RetrievalSet]:
   """
   if not config.data.root:
     raise InputError(
-      'config.data.root is empty; wanted: the folder with train_clean.csv. '
-      'Say --config.data.root=FOLDER.'
+      f'{flag}.data.root is empty; wanted: the folder with train_clean.csv. '
+      f'Say --{flag}.data.root=FOLDER.'
     )
   if config.data.drawing:
     draw_landmarks(config.data.root, **config.data.drawing)

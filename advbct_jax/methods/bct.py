@@ -1,5 +1,7 @@
 """BCT: the old classifier must know the new embeddings.
 
+The loss of a sample of old class y is −log softmax(W_old·f)_y.
+
 Shen et al., "Towards backward-compatible representation learning", CVPR 2020,
 arXiv 2003.11942.
 """

@@ -1,4 +1,10 @@
-"""Contrast with old embeddings alone: Hot-refresh without new negatives."""
+"""Contrast with old embeddings alone: Hot-refresh without new negatives.
+
+The loss of a sample is −log(e^(f̂·ô/τ) / (e^(f̂·ô/τ) + Σ e^(f̂·ô⁻/τ))), with ô of
+the same image and the nearest ô⁻ of other classes: InfoNCE against old
+embeddings (van den Oord et al., "Representation learning with contrastive
+predictive coding", 2018, arXiv 1807.03748).
+"""
 
 from advbct_jax.methods.hot_refresh import HotRefresh
 

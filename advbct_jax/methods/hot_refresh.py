@@ -1,5 +1,9 @@
 """Hot-refresh: contrast with the same image's old embedding.
 
+The loss of a sample is −log(e^(f̂·ô/τ) / (e^(f̂·ô/τ) + Σ e^(f̂·ô⁻/τ) +
+Σ e^(f̂·f̂⁻/τ))), with ô of the same image and the nearest old ô⁻ and new f̂⁻ of
+other classes.
+
 Zhang et al., "Hot-refresh model upgrades with regression-free compatible
 training in image retrieval", ICLR 2022, arXiv 2201.09724.
 """

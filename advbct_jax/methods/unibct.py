@@ -1,5 +1,8 @@
 """UniBCT: new embeddings are classified by the old class prototypes.
 
+The loss of a sample of old class y, at an angle φ_k from the centre of class k,
+is −log(e^(s·cos(φ_y + m)) / (e^(s·cos(φ_y + m)) + Σ_{k≠y} e^(s·cos φ_k))).
+
 Zhang et al., "Towards universal backward-compatible representation learning",
 IJCAI 2022, arXiv 2203.01583. As in the published code of AdvBCT, prototypes are
 the old class centres throughout; the paper refines them by propagation.

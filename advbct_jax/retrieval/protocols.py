@@ -43,6 +43,8 @@ _PROTOCOLS = {
   ),
 }
 
+MAIN_METRICS = tuple(one.main_metric for one in _PROTOCOLS.values())
+
 
 def protocol_of(retrieval_set: RetrievalSet) -> Protocol:
   """How a retrieval set is judged, by the form of its ground truth."""

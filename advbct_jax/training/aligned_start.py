@@ -28,6 +28,11 @@ from advbct_jax.training.workdir import read_inputs, require_finished
 # Of the encoder's last BatchNorm.
 _EPSILON = 1e-5
 
+_WANTED = (
+  "config.model.init_weights is 'aligned'; wanted: in config.aligned.path the "
+  'workdir of the same model trained with --config.method=independent'
+)
+
 
 def check_independent(
   config: ml_collections.ConfigDict, images: TrainingImages
@@ -42,38 +47,59 @@ def check_independent(
     InputError: if `config.aligned.path` is not the workdir of a finished
       run with the method `independent`, of the same model and the same images.
   """
-  wanted = (
-    "config.model.init_weights is 'aligned'; wanted: in "
-    'config.aligned.path the workdir of the same model trained with '
-    '--config.method=independent'
-  )
   if not config.aligned.path:
-    raise InputError(f'{wanted}, but that is empty.')
-  if config.model.head == 'none':
-    raise InputError(
-      f'{wanted}. But config.model.head is none, so there is no layer that a '
-      'rotation can be folded into; wanted: batch_norm or linear.'
-    )
+    raise InputError(f'{_WANTED}, but that is empty.')
   path = pathlib.Path(config.aligned.path)
   if not is_workdir(path):
-    raise InputError(f'{wanted}, but {path} has no config.json.')
+    raise InputError(f'{_WANTED}, but {path} has no config.json.')
   require_finished(path)
-  theirs = read_config(path)
-  there, here = describe_start(theirs), describe_start(config)
-  there |= {'method': theirs.get('method'), 'part': theirs.data.part}
-  here |= {'method': 'independent', 'part': config.data.part}
-  if differing := [name for name in here if there[name] != here[name]]:
-    raise InputError(
-      f'{wanted}, but {path} has another '
-      + ', '.join(f'{name} ({there[name]})' for name in differing)
-      + '.'
-    )
+  check_independent_config(config, read_config(path), str(path))
   digest = images.image_set.ids_digest()
   if read_inputs(path)['training_images'] != digest:
     raise InputError(
       f'{path}: it was trained on other images than {images.image_set.name} of '
       f'{config.data.root}, so its classifier knows other classes. Wanted: the '
       'same train_clean.csv for both.'
+    )
+
+
+def check_independent_config(
+  config: ml_collections.ConfigDict,
+  theirs: ml_collections.ConfigDict,
+  name: str,
+) -> None:
+  """Refuses an aligned start that cannot be made, by the configs.
+
+  Args:
+    config: of the upgrade.
+    theirs: that trains or has trained the independent encoder.
+    name: of the latter, for messages.
+
+  Raises:
+    InputError: as `check_independent` does.
+  """
+  if config.model.head == 'none':
+    raise InputError(
+      f'{_WANTED}. But config.model.head is none, so there is no layer that a '
+      'rotation can be folded into; wanted: batch_norm or linear.'
+    )
+  there, here = describe_start(theirs), describe_start(config)
+  # The split's seed numbers the classes, and so the classifier's columns.
+  there |= {
+    'method': theirs.get('method'),
+    'part': theirs.data.part,
+    'data.split.seed': theirs.data.split.seed,
+  }
+  here |= {
+    'method': 'independent',
+    'part': config.data.part,
+    'data.split.seed': config.data.split.seed,
+  }
+  if differing := [field for field in here if there[field] != here[field]]:
+    raise InputError(
+      f'{_WANTED}, but {name} has another '
+      + ', '.join(f'{field} ({there[field]})' for field in differing)
+      + '.'
     )
 
 

@@ -1,20 +1,21 @@
-"""SIGTERM and Ctrl-C, heard between two steps."""
+"""SIGTERM, SIGHUP and Ctrl-C, heard between two steps."""
 
 import signal
 import types
 
 
 class Interruption:
-  """While entered, a first SIGTERM or Ctrl-C is noted instead of obeyed.
+  """While entered, a first such signal is noted instead of obeyed.
 
-  A second one is obeyed at once. A signal that the process was told to ignore,
-  as shells tell jobs in the background, stays ignored.
+  SIGHUP says that the terminal is gone. A second signal is obeyed at once. One
+  that the process was told to ignore, as shells tell jobs in the background,
+  stays ignored.
 
   Attributes:
     signal: the signal that came, None before any.
   """
 
-  _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+  _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
   def __init__(self) -> None:
     self.signal: signal.Signals | None = None

@@ -77,23 +77,29 @@ def check_old_side(
       another width than the compatible part of the new one, or another shape
       where the new one shall start from it.
   """
-  path, theirs = pathlib.Path(config.old.path), None
+  path = pathlib.Path(config.old.path)
   if not config.old.path:
-    theirs = old_config(config)
+    check_old_encoder(config, old_config(config))
   elif is_workdir(path):
-    theirs = read_config(path)
-  dimension = (
-    theirs.model.dimension if theirs else _check_store(path, config, images)
-  )
-  if dimension != compatible_dimension(config.model):
-    raise InputError(
-      f'the old embeddings ({config.old.path or "config.old.model.dimension"}) '
-      f'have {dimension} dimensions, config.model.dimension is '
-      f'{config.model.dimension} and compatible_dimension '
-      f'{config.model.compatible_dimension}; wanted: the same width, or a '
-      'wider new encoder with the old width as its compatible_dimension.'
-    )
-  if config.model.init_weights == 'old' and theirs:
+    check_old_encoder(config, read_config(path))
+  else:
+    _require_width(config, _check_store(path, config, images))
+
+
+def check_old_encoder(
+  config: ml_collections.ConfigDict, theirs: ml_collections.ConfigDict
+) -> None:
+  """Refuses an old encoder that cannot fit, by its config.
+
+  Args:
+    config: of the upgrade.
+    theirs: that trains or has trained the old encoder.
+
+  Raises:
+    InputError: as `check_old_side` does.
+  """
+  _require_width(config, theirs.model.dimension)
+  if config.model.init_weights == 'old':
     there, here = describe_start(theirs), describe_start(config)
     differing = [name for name in here if there[name] != here[name]]
     if differing:
@@ -103,6 +109,17 @@ def check_old_side(
         + '; wanted: the same as the old one in config.model and config.data, '
         'or another start.'
       )
+
+
+def _require_width(config: ml_collections.ConfigDict, dimension: int) -> None:
+  if dimension != compatible_dimension(config.model):
+    raise InputError(
+      f'the old embeddings ({config.old.path or "config.old.model.dimension"}) '
+      f'have {dimension} dimensions, config.model.dimension is '
+      f'{config.model.dimension} and compatible_dimension '
+      f'{config.model.compatible_dimension}; wanted: the same width, or a '
+      'wider new encoder with the old width as its compatible_dimension.'
+    )
 
 
 def _check_store(
@@ -125,6 +142,11 @@ def _check_store(
     print(
       f'{store.path}: by its labels the old model knows {len(known.old_rows)} '
       f'images of {known.old_classes} classes; config.data.split does not count'
+    )
+  else:
+    print(
+      f'{store.path}: it has no labels, so config.data.split says what the old '
+      'model knew'
     )
   return store.card.dimension
 

@@ -1,6 +1,7 @@
 """A whole benchmark of the tiny upgrade, job by job and by the command."""
 
 import csv
+import fcntl
 import json
 
 import ml_collections
@@ -8,12 +9,17 @@ import numpy as np
 import pytest
 
 from advbct_jax.adapters.adapter import load_adapter
-from advbct_jax.benchmark.cell import require_same_jobs, run_job
+from advbct_jax.benchmark.cell import check_jobs, require_same_jobs, run_job
 from advbct_jax.benchmark.estimate import describe_jobs
 from advbct_jax.benchmark.grid import make_jobs
-from advbct_jax.benchmark.report import main_metric, write_tables
+from advbct_jax.benchmark.report import main_metrics, write_tables
 from advbct_jax.benchmark.results import read_results
-from advbct_jax.benchmark.runner import is_done, mark_done, read_cells
+from advbct_jax.benchmark.runner import (
+  Place,
+  is_done,
+  mark_done,
+  read_cells,
+)
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.errors import InputError
 from advbct_jax.models.resnet import RESNETS
@@ -171,7 +177,7 @@ def test_tables_and_plots_of_all_cells_are_written(grid, landmarks, tmp_path):
   root, jobs = grid
   cells = read_cells(jobs, root)
   sets = open_retrieval_sets(('tiny',), str(landmarks), False)
-  text = write_tables(cells, main_metric(sets), tmp_path)
+  text = write_tables(cells, main_metrics(sets), tmp_path)
 
   assert (tmp_path / 'table.md').read_text() == text
   assert text.startswith(
@@ -205,17 +211,78 @@ def test_a_training_that_is_done_by_another_config_is_refused(grid, landmarks):
     require_same_jobs(make_jobs(config), root)
 
 
+@pytest.mark.parametrize(
+  ('upgrade', 'method', 'start', 'message'),
+  [
+    (
+      {'old': {'model': {'width': 0.5}}},
+      'advbct',
+      'old',
+      'narrow/advbct/old/0: .* another width',
+    ),
+    (
+      {'model': {'dimension': 4, 'compatible_dimension': 4}},
+      'advbct',
+      'fresh',
+      'narrow/advbct/fresh/0: the old embeddings .* have 8 dimensions',
+    ),
+    (
+      {'model': {'dimension': 4, 'compatible_dimension': 4}},
+      'independent',
+      'procrustes',
+      'narrow/independent/procrustes/0: .* cannot be turned',
+    ),
+    (
+      {'model': {'head': 'none'}},
+      'advbct',
+      'aligned',
+      'narrow/advbct/aligned/0: .*head is none',
+    ),
+  ],
+)
+def test_a_cell_that_cannot_work_is_refused_before_anything_is_trained(
+  landmarks, monkeypatch, upgrade, method, start, message
+):
+  monkeypatch.setitem(RESNETS, 'tiny', TINY)
+  config = make_grid(landmarks)
+  config.upgrades.narrow = upgrade
+  config.starts.old = {'model': {'init_weights': 'old'}}
+  config.blocks = (
+    {'upgrades': ('narrow',), 'methods': (method,), 'starts': (start,)},
+  )
+  with pytest.raises(InputError, match=message):
+    check_jobs(make_jobs(config))
+
+
+def test_a_job_that_another_process_is_at_is_refused(grid):
+  root, jobs = grid
+  with (root / jobs[0].name / 'lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(InputError, match='another process is at this job'):
+      run_job(jobs[0], root)
+
+
+def test_jobs_are_not_done_any_more_where_others_sets_shall_be_judged(
+  grid, landmarks
+):
+  root, jobs = grid
+  assert all(is_done(root, job) for job in jobs)
+  config = make_grid(landmarks)
+  config.base.evaluation.data = ('tiny', 'more')
+  assert not any(is_done(root, job) for job in make_jobs(config))
+
+
 def test_what_is_done_and_what_is_left_are_told_before_anything_runs(
   grid, landmarks, tmp_path, monkeypatch
 ):
   root, jobs = grid
   assert '9 jobs, 9 of them done; about 0 minutes' in describe_jobs(
-    jobs, root, places=2
+    jobs, root, [Place()] * 2
   )
   monkeypatch.setattr(
     'advbct_jax.benchmark.estimate._time_steps', lambda config: 60.0
   )
-  lines = describe_jobs(jobs, tmp_path, places=2).splitlines()
+  lines = describe_jobs(jobs, tmp_path, [Place()] * 2).splitlines()
 
   # 32 training images in batches of 8; the old models know half of them.
   told = {line.split()[0]: line.split()[1:] for line in lines}
@@ -250,6 +317,11 @@ def test_the_command_runs_a_job_alone_and_marks_it_done(
     ('--only=hot_refresh', '--only=hot_refresh: no cell has that in its name'),
     ('--seeds=0,one', '--seeds=0,one; wanted: whole numbers'),
     ('--config.methods.advbct.method=mix', "methods.advbct.method is 'mix'"),
+    (
+      '--config.methods.advbct.method=independent',
+      'wanted: the name independent for the method independent',
+    ),
+    ('--config.base.data.root=', 'Say --config.base.data.root=FOLDER'),
   ],
 )
 def test_the_command_refuses_what_the_grid_lacks_and_writes_nothing(

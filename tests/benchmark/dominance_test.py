@@ -3,8 +3,8 @@ from advbct_jax.benchmark.dominance import (
   dominations,
   frontier,
 )
-from advbct_jax.benchmark.tables import summarize
-from tests.benchmark.made_up_cells import METRIC, make_cell
+from advbct_jax.benchmark.summary import summarize
+from tests.benchmark.made_up_cells import METRICS, make_cell
 
 _SHIFTS = (-1.0, 0.0, 1.0)
 
@@ -17,7 +17,7 @@ def _rows(places, shifts=_SHIFTS):
       for (method, start), (x, y) in places.items()
       for seed, shift in enumerate(shifts)
     ],
-    METRIC,
+    METRICS,
   )
 
 

@@ -144,6 +144,8 @@ def test_only_an_adapter_is_fitted_and_only_tied_cells_are_trained():
     ({'methods': ('mixbct',)}, "'mixbct' is not among the methods"),
     ({'starts': ('warm',)}, "'warm' is not among the starts; .* procrustes"),
     ({'starts': ('ridge',)}, 'classes/advbct/ridge makes no sense'),
+    ({'starts': None}, 'starts of a block is None; wanted: a list or tuple'),
+    ({'methods': 'advbct'}, "methods of a block is 'advbct'; wanted: a list"),
     (
       {'methods': ('independent',), 'starts': ('aligned',)},
       'classes/independent/aligned makes no sense',

@@ -7,6 +7,7 @@ import numpy as np
 from advbct_jax.benchmark.results import CellResult
 
 METRIC = 'private/map@100'
+METRICS = (METRIC,)
 
 # Method, start, self, cross.
 PLACES = (

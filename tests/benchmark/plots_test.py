@@ -4,9 +4,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import pytest
 
 from advbct_jax.benchmark.plots import plot_tradeoff
-from advbct_jax.benchmark.tables import summarize
+from advbct_jax.benchmark.summary import summarize
 from advbct_jax.errors import InputError
-from tests.benchmark.made_up_cells import METRIC, make_cell, make_grid
+from tests.benchmark.made_up_cells import (
+  METRIC,
+  METRICS,
+  make_cell,
+  make_grid,
+)
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def figures(monkeypatch):
 def test_each_row_that_competes_is_a_labelled_point_at_its_means(
   figures, tmp_path, seeds
 ):
-  rows = summarize(make_grid(seeds), METRIC)
+  rows = summarize(make_grid(seeds), METRICS)
   plot_tradeoff(rows, 'glyphs', tmp_path / 'tradeoff.png')
 
   (axes,) = figures[0].axes
@@ -49,7 +54,7 @@ def test_each_row_that_competes_is_a_labelled_point_at_its_means(
 
 
 def test_labels_do_not_lie_on_each_other(figures, tmp_path):
-  rows = summarize(make_grid(), METRIC)
+  rows = summarize(make_grid(), METRICS)
   plot_tradeoff(rows, 'glyphs', tmp_path / 'tradeoff.png')
 
   boxes = [
@@ -62,7 +67,7 @@ def test_labels_do_not_lie_on_each_other(figures, tmp_path):
 def test_the_old_and_the_independent_encoder_are_lines(figures, tmp_path):
   cells = [make_cell('independent', self_test=50.0), make_cell(old=31.5)]
   cells[0].figures['glyphs']['old'][METRIC] = 31.5
-  plot_tradeoff(summarize(cells, METRIC), 'glyphs', tmp_path / 'plot.png')
+  plot_tradeoff(summarize(cells, METRICS), 'glyphs', tmp_path / 'plot.png')
 
   lines = {
     line.get_label().split(':')[0]: line for line in figures[0].axes[0].lines
@@ -79,7 +84,7 @@ def test_the_frontier_steps_down_through_what_nothing_beats(figures, tmp_path):
     make_cell('bct', self_test=41.0, cross=31.0),
     make_cell('advbct', self_test=45.0, cross=33.0),
   ]
-  plot_tradeoff(summarize(cells, METRIC), 'glyphs', tmp_path / 'plot.png')
+  plot_tradeoff(summarize(cells, METRICS), 'glyphs', tmp_path / 'plot.png')
 
   (line,) = [
     line
@@ -91,7 +96,7 @@ def test_the_frontier_steps_down_through_what_nothing_beats(figures, tmp_path):
 
 
 def test_methods_differ_in_colour_and_starts_in_marker(figures, tmp_path):
-  rows = summarize(make_grid(), METRIC)
+  rows = summarize(make_grid(), METRICS)
   plot_tradeoff(rows, 'glyphs', tmp_path / 'plot.png')
 
   looks = {
@@ -108,7 +113,7 @@ def test_methods_differ_in_colour_and_starts_in_marker(figures, tmp_path):
 
 
 def test_names_that_are_not_known_are_drawn_as_well(figures, tmp_path):
-  rows = summarize([make_cell('my_method', 'my_start')], METRIC)
+  rows = summarize([make_cell('my_method', 'my_start')], METRICS)
   plot_tradeoff(rows, 'glyphs', tmp_path / 'plot.png')
 
   (text,) = figures[0].axes[0].texts
@@ -116,7 +121,7 @@ def test_names_that_are_not_known_are_drawn_as_well(figures, tmp_path):
 
 
 def test_the_independent_encoder_alone_is_refused(tmp_path):
-  rows = summarize([make_cell('independent')], METRIC)
+  rows = summarize([make_cell('independent')], METRICS)
 
   with pytest.raises(InputError, match='no method or adapter among 1 rows'):
     plot_tradeoff(rows, 'glyphs', tmp_path / 'plot.png')

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -26,10 +27,13 @@ from advbct_jax.benchmark.runner import (
 ONE, TWO = [Place()], [Place(), Place()]
 
 
+CONFIG = ml_collections.ConfigDict(
+  {'data': {'root': ''}, 'evaluation': {'data': (), 'crop_queries': True}}
+)
+
+
 def make_job(name, old='', independent=''):
-  return Job(
-    name, None, 0, ml_collections.ConfigDict(), old=old, independent=independent
-  )
+  return Job(name, None, 0, CONFIG, old=old, independent=independent)
 
 
 def run(jobs, root, script='', places=ONE, **scripts):
@@ -37,6 +41,12 @@ def run(jobs, root, script='', places=ONE, **scripts):
 
   Every script begins and ends with a line in `order.txt`.
   """
+
+  done = root / 'example'
+  done.mkdir()
+  mark_done(root, make_job('example'))
+  text = (done / 'done').read_text()
+  shutil.rmtree(done)
 
   def command(job):
     body = scripts.get(job.name, script)
@@ -50,7 +60,7 @@ def run(jobs, root, script='', places=ONE, **scripts):
       'note("begin")',
       body,
       'note("end")',
-      '(root / name / "done").touch()',
+      f'(root / name / "done").write_text({text!r})',
     ]
     return [sys.executable, '-S', '-c', '\n'.join(lines), job.name]
 
@@ -280,7 +290,7 @@ def test_cells_that_are_done_are_read_with_their_times(tmp_path):
   for method, seed in (('l2', 0), ('bct', 0), ('bct', 12), ('lce', 0)):
     name = f'classes/{method}/fresh/{seed}'
     cell = ('classes', method, 'fresh')
-    jobs.append(Job(name, cell, seed, ml_collections.ConfigDict()))
+    jobs.append(Job(name, cell, seed, CONFIG))
     figures = {side: {'map': 40.0 + seed} for side in ('old', 'self', 'cross')}
     (tmp_path / name).mkdir(parents=True)
     (tmp_path / name / 'results.json').write_text(

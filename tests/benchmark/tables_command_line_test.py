@@ -26,7 +26,7 @@ def test_a_metric_that_was_not_measured_is_refused(tmp_path, capsys):
   write_results([make_cell()], tmp_path / 'results.json')
 
   with pytest.raises(SystemExit, match='2'):
-    main([str(tmp_path / 'results.json'), str(tmp_path), '--metric=hard/map'])
+    main([str(tmp_path / 'results.json'), str(tmp_path), '--metrics=hard/map'])
 
   assert METRIC in capsys.readouterr().err
 

@@ -6,23 +6,22 @@ import statistics
 
 import pytest
 
-from advbct_jax.benchmark.tables import (
-  Sample,
-  csv_text,
-  json_text,
-  markdown,
-  pooled_std,
-  summarize,
-)
+from advbct_jax.benchmark.summary import Sample, pooled_std, summarize
+from advbct_jax.benchmark.tables import csv_text, json_text, markdown
 from advbct_jax.errors import InputError
 from advbct_jax.retrieval.scores import upgrade_scores
-from tests.benchmark.made_up_cells import METRIC, make_cell, make_grid
+from tests.benchmark.made_up_cells import (
+  METRIC,
+  METRICS,
+  make_cell,
+  make_grid,
+)
 
 
 def _row(cells, method='advbct', start='fresh'):
   (row,) = [
     row
-    for row in summarize(cells, METRIC)
+    for row in summarize(cells, METRICS)
     if (row.method, row.start) == (method, start)
   ]
   return row
@@ -63,7 +62,7 @@ def test_scores_take_the_independent_encoder_of_the_same_seed():
     make_cell(seed=0),
     make_cell(seed=1),
   ]
-  (row,) = [row for row in summarize(cells, METRIC) if row.method == 'advbct']
+  (row,) = [row for row in summarize(cells, METRICS) if row.method == 'advbct']
 
   by_seed = [
     upgrade_scores([30.0], [40.0], [35.0], [reference])
@@ -91,7 +90,7 @@ def test_seeds_without_an_independent_encoder_get_no_scores_and_it_is_said():
     make_cell(seed=1),
     make_cell('bct', seed=1),
   ]
-  text = markdown(summarize(cells, METRIC))
+  text = markdown(summarize(cells, METRICS))
 
   _, lines = _lines(text)
   assert _row(cells).scores['p_1'].n == 1
@@ -103,7 +102,7 @@ def test_undefined_scores_are_left_out():
   cells = [make_cell('independent', self_test=30.0), make_cell()]
 
   assert _row(cells).scores == {}
-  text = markdown(summarize(cells, METRIC))
+  text = markdown(summarize(cells, METRICS))
   assert _lines(text)[1]['AdvBCT', 'fresh'][-3:] == ['–'] * 3
   assert 'P_comp says nothing about this data set' in text
 
@@ -120,7 +119,7 @@ def test_rows_follow_the_given_order_and_the_independent_encoder_leads():
       ('independent', 'fresh'),
     )
   ]
-  rows = summarize(cells, METRIC, ['l2', 'advbct'], ['old', 'ridge', 'fresh'])
+  rows = summarize(cells, METRICS, ['l2', 'advbct'], ['old', 'ridge', 'fresh'])
 
   assert [(row.method, row.start) for row in rows] == [
     ('independent', 'fresh'),
@@ -137,7 +136,7 @@ def test_the_table_begins_with_the_old_encoder_and_has_one_column_a_figure():
     make_cell('independent', datasets=('a', 'b'), self_test=50.0),
     make_cell(datasets=('a', 'b')),
   ]
-  head, lines = _lines(markdown(summarize(cells, METRIC)))
+  head, lines = _lines(markdown(summarize(cells, METRICS)))
 
   assert head[2:] == [
     'a self',
@@ -164,7 +163,7 @@ def test_best_and_second_are_marked_among_those_that_compete():
     make_cell('bct', self_test=44.0, cross=35.0),
     make_cell('lce', self_test=43.0, cross=34.0),
   ]
-  _, lines = _lines(markdown(summarize(cells, METRIC)))
+  _, lines = _lines(markdown(summarize(cells, METRICS)))
 
   assert {key[0] + ' ' + key[1]: line[:2] for key, line in lines.items()} == {
     'old encoder –': ['30.0', '–'],
@@ -183,7 +182,7 @@ def test_rows_within_the_noise_of_the_best_have_a_dagger():
     for method, mean in (('advbct', 40.0), ('bct', 39.2), ('lce', 38.8))
     for seed, shift in enumerate((-1.0, 0.0, 1.0))
   ]
-  text = markdown(summarize(cells, METRIC))
+  text = markdown(summarize(cells, METRICS))
 
   _, lines = _lines(text)
   assert lines['AdvBCT', 'fresh'][0] == '**40.0 ± 1.0**'
@@ -201,9 +200,9 @@ def test_deviations_are_pooled_by_their_degrees_of_freedom():
 
 
 def test_the_number_of_seeds_is_in_the_caption_or_where_it_differs_a_column():
-  even = markdown(summarize(make_grid(seeds=3), METRIC))
+  even = markdown(summarize(make_grid(seeds=3), METRICS))
   uneven = markdown(
-    summarize([*make_grid(seeds=3), make_cell('l2', 'best')], METRIC)
+    summarize([*make_grid(seeds=3), make_cell('l2', 'best')], METRICS)
   )
 
   assert 'over 3 seeds.' in even
@@ -220,7 +219,7 @@ def test_each_upgrade_has_its_own_table_and_its_own_best():
     make_cell(upgrade='small', cross=31.0),
     make_cell(upgrade='large', cross=39.0),
   ]
-  text = markdown(summarize(cells, METRIC))
+  text = markdown(summarize(cells, METRICS))
 
   assert text.index('### small') < text.index('### large')
   assert '**31.0**' in text
@@ -235,7 +234,7 @@ def test_csv_has_plain_numbers_in_a_row_for_each_data_set():
       for seed, cross in ((0, 34.0), (1, 36.0))
     ),
   ]
-  lines = list(csv.DictReader(io.StringIO(csv_text(summarize(cells, METRIC)))))
+  lines = list(csv.DictReader(io.StringIO(csv_text(summarize(cells, METRICS)))))
 
   assert [(line['method'], line['dataset']) for line in lines] == [
     ('independent', 'a'),
@@ -252,7 +251,7 @@ def test_csv_has_plain_numbers_in_a_row_for_each_data_set():
 
 
 def test_json_holds_the_records_of_the_csv():
-  rows = summarize(make_grid(), METRIC)
+  rows = summarize(make_grid(), METRICS)
 
   from_json = json.loads(json_text(rows))['rows']
   from_csv = list(csv.DictReader(io.StringIO(csv_text(rows))))
@@ -264,7 +263,7 @@ def test_json_holds_the_records_of_the_csv():
 
 
 def test_no_cells_give_no_tables():
-  assert summarize([], METRIC) == []
+  assert summarize([], METRICS) == []
   assert markdown([]) == csv_text([]) == ''
 
 
@@ -278,12 +277,28 @@ def test_no_cells_give_no_tables():
 )
 def test_cells_that_do_not_go_together_are_refused(cells, message):
   with pytest.raises(InputError, match=message):
-    summarize(cells, METRIC)
+    summarize(cells, METRICS)
+
+
+def test_each_data_set_is_shown_by_the_first_metric_that_it_has():
+  cell = make_cell(datasets=('glyphs', 'roxford5k'))
+  cell.figures['roxford5k'] = {
+    side: {'hard/map': 1.0, 'medium/map': 70.0}
+    for side in ('old', 'self', 'cross')
+  }
+  rows = summarize([cell], (METRIC, 'medium/map', 'hard/map'))
+
+  assert rows[0].metrics == {'glyphs': METRIC, 'roxford5k': 'medium/map'}
+  assert rows[0].figures['roxford5k']['self'].values == (70.0,)
+  text = markdown(rows)
+  assert f'`{METRIC}` of glyphs, `medium/map` of roxford5k in percent' in text
+  records = json.loads(json_text(rows))['rows']
+  assert [record['metric'] for record in records] == [METRIC, 'medium/map']
 
 
 def test_a_metric_that_was_not_taken_is_refused_with_those_that_were():
   with pytest.raises(InputError, match=r"no 'map'.*private/map@100"):
-    summarize([make_cell()], 'map')
+    summarize([make_cell()], ('map',))
 
 
 def test_a_cell_without_a_side_is_refused():
@@ -291,4 +306,4 @@ def test_a_cell_without_a_side_is_refused():
   del cell.figures['glyphs']['cross']
 
   with pytest.raises(InputError, match='Judge the cell again'):
-    summarize([cell], METRIC)
+    summarize([cell], METRICS)

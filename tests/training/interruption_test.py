@@ -50,6 +50,15 @@ def test_control_c_is_noted_and_then_interrupts(handle_control_c):
       signal.raise_signal(signal.SIGINT)
 
 
+def test_the_end_of_the_terminal_is_noted():
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  with Interruption() as interruption:
+    signal.raise_signal(signal.SIGHUP)
+  signal.signal(signal.SIGHUP, before)
+
+  assert interruption.signal == signal.SIGHUP
+
+
 def test_signals_are_obeyed_again_afterwards(obeyed):
   with Interruption():
     pass

@@ -49,8 +49,14 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     return flags.FLAGS(argv)
   except flags.Error as error:
     message = str(error)
-  except (AttributeError, KeyError, OSError, TypeError) as error:
-    # ml_collections lets these through, with a helpful text.
-    message = re.sub(r"\\'|^'|'$", '', str(error)).replace('\\n', '\n')
+  # ml_collections lets these through, with a helpful text.
+  except (AttributeError, KeyError) as error:
+    text = re.sub(r"\\'|['\"]", '', str(error)).replace('\\n', '\n')
+    field, _, hint = text.partition('\n')
+    message = text
+    if ' ' not in field:
+      message = f'the config has no field {field}. {hint}'.rstrip()
+  except (OSError, TypeError) as error:
+    message = str(error)
   print(f'error: {message}\nSee --help.', file=sys.stderr)
   sys.exit(2)

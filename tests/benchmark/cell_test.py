@@ -321,6 +321,7 @@ def test_the_command_runs_a_job_alone_and_marks_it_done(
       '--config.methods.advbct.method=independent',
       'wanted: the name independent for the method independent',
     ),
+    ('--config.data.root=x', 'the config has no field data.'),
     ('--config.base.data.root=', 'Say --config.base.data.root=FOLDER'),
   ],
 )

@@ -15,7 +15,7 @@ AXIS = 'batch'
 
 
 def map_step(step: Callable[..., Any]) -> Callable[..., Any]:
-  """Compiles `step(state, batch, *constants)` for all local devices.
+  """Compiles `step(state, batch, old, key)` for all local devices.
 
   Args:
     step: returns (state, metrics), each the same on every device.
@@ -27,7 +27,7 @@ def map_step(step: Callable[..., Any]) -> Callable[..., Any]:
   return jax.pmap(
     step,
     axis_name=AXIS,
-    in_axes=(None, 0, None),
+    in_axes=(None, 0, None, None),
     out_axes=(None, None),
     donate_argnums=0,
   )

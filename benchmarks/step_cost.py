@@ -31,11 +31,13 @@ class Step:
     self._step = run.compiled_step()
     self._state = parallel.replicate(run.initial_state())
     self._batch = run.complete_batch(batch)
-    self._old = parallel.replicate(run.old_model)
+    self._constants = run.constants()
 
   def __call__(self) -> object:
     """Takes one step."""
-    self._state, metrics = self._step(self._state, self._batch, self._old)
+    self._state, metrics = self._step(
+      self._state, self._batch, *self._constants
+    )
     return metrics
 
 

@@ -135,6 +135,7 @@ def _time_steps(config: ml_collections.ConfigDict) -> float:
   data = TrainingSet(LoadBatch(image_set, size), labels, labels, count)
   run = Run(config, data, None)
   step = run.compiled_step()
+  constants = run.constants()
   state = parallel.replicate(run.initial_state())
   batch = run.complete_batch(
     {
@@ -142,8 +143,8 @@ def _time_steps(config: ml_collections.ConfigDict) -> float:
       'row': labels,
     }
   )
-  state, _ = jax.block_until_ready(step(state, batch, None))
+  state, _ = jax.block_until_ready(step(state, batch, *constants))
   began = time.perf_counter()
   for _ in range(_TIMED_STEPS):
-    state, _ = jax.block_until_ready(step(state, batch, None))
+    state, _ = jax.block_until_ready(step(state, batch, *constants))
   return (time.perf_counter() - began) / _TIMED_STEPS

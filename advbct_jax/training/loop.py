@@ -78,12 +78,12 @@ def _take_steps(
 ) -> None:
   """Takes the steps that are left: step, log, save, in this order."""
   train_step = run.compiled_step()
-  old_model = parallel.replicate(run.old_model)
+  constants = run.constants()
   schedule = run.schedule
   with Interruption() as interruption:
     for step in range(int(state.step) + 1, run.steps + 1):
       batch = run.complete_batch(next(batches))
-      state, metrics = train_step(state, batch, old_model)
+      state, metrics = train_step(state, batch, *constants)
       log.add(step, metrics | {'learning_rate': schedule(step - 1)})
       stop = interruption.signal is not None
       save = checkpoints.due(step) or step == run.steps or stop

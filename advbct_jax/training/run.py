@@ -184,6 +184,15 @@ class Run:
     """What the method is told of the old model."""
     return self.old.model if self.old else None
 
+  def constants(self) -> tuple[OldModel | None, jax.Array]:
+    """What the step takes beside state and batch, on all devices.
+
+    The random key is among it rather than built into the step, so that runs of
+    several seeds share what is compiled.
+    """
+    key = jax.random.key(self.config.seed)
+    return parallel.replicate((self.old_model, key))
+
   def model(self, axis_name: str | None) -> TrainedModel:
     """What is trained, on a mapped axis or outside of any."""
     config = self.config
@@ -342,7 +351,6 @@ class Run:
           kind=self.config.data.augmentation,
           normalization=self.config.data.normalization,
         ),
-        seed=self.config.seed,
         steps=self.steps,
         steps_per_epoch=self.steps_per_epoch,
       )

@@ -18,11 +18,11 @@ def train_step(
   state: TrainState,
   batch: Batch,
   old: OldModel | None,
+  key: jax.Array,
   *,
   model: TrainedModel,
   optimizer: optax.GradientTransformation,
   prepare_images: PrepareImages,
-  seed: int,
   steps: int,
   steps_per_epoch: int,
 ) -> tuple[TrainState, Metrics]:
@@ -36,10 +36,10 @@ def train_step(
     batch: `image` [B, H, W, 3] uint8, `label` [B], `old_embedding` [B, D], and
       `row` [B], the images' positions in the training set.
     old: what is known of the old model.
+    key: of all randomness in the whole training.
     model: what is trained.
     optimizer: of all its parameters.
     prepare_images: augments and normalises.
-    seed: of all randomness.
     steps: the steps of the whole training.
     steps_per_epoch: the steps of an epoch.
 
@@ -47,7 +47,7 @@ def train_step(
     The state after the step, and scalar metrics.
   """
   # A key belongs to a step and an image, not to a device.
-  step_key = jax.random.fold_in(jax.random.key(seed), state.step)
+  step_key = jax.random.fold_in(key, state.step)
   keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch['row'])
   images = prepare_images(batch['image'], keys)
   progress = Progress(state.step, steps, steps_per_epoch)

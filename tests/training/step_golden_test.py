@@ -146,7 +146,6 @@ class GoldenStep:
         model=self.model(AXIS),
         optimizer=optimizer,
         prepare_images=lambda images, keys: images,
-        seed=0,
         steps=self.progress.steps,
         steps_per_epoch=self.progress.steps_per_epoch,
       )
@@ -154,7 +153,8 @@ class GoldenStep:
     # The step gives up its state, so that is a copy.
     given_up = {'step': self.progress.step} | self.variables
     state = state.replace(**jax.tree.map(jnp.array, given_up))
-    return step(replicate(state), shard(self.batch), replicate(self.old))
+    constants = replicate((self.old, jax.random.key(0)))
+    return step(replicate(state), shard(self.batch), *constants)
 
 
 def _take(golden, kind, names):

@@ -34,14 +34,14 @@ def run(config):
 def _inputs(run):
   batch = run.complete_batch(run.data.load(np.arange(0, IMAGES, 2)))
   state = parallel.replicate(run.initial_state())
-  return state, batch, parallel.replicate(run.old_model)
+  return state, batch, *run.constants()
 
 
 def test_one_step_trains_all_parts_together(run):
-  state, batch, old = _inputs(run)
+  state, batch, *constants = _inputs(run)
   before = jax.device_get(state.params)
 
-  after, metrics = run.compiled_step()(state, batch, old)
+  after, metrics = run.compiled_step()(state, batch, *constants)
 
   moved = jax.tree.map(
     lambda x, y: bool(np.any(x != y)), before, jax.device_get(after.params)
@@ -63,10 +63,10 @@ def test_one_step_trains_all_parts_together(run):
 
 
 def test_the_state_is_given_up_and_never_stacked(run):
-  state, batch, old = _inputs(run)
+  state, batch, *constants = _inputs(run)
   shapes = jax.tree.map(np.shape, state)
 
-  after, metrics = run.compiled_step()(state, batch, old)
+  after, metrics = run.compiled_step()(state, batch, *constants)
 
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
   assert jax.tree.map(np.shape, after) == shapes
@@ -81,14 +81,23 @@ def test_the_step_never_calls_back_to_the_host(run):
     assert name not in lowered
 
 
+def test_runs_of_two_seeds_share_what_is_compiled(run):
+  programs = []
+  for seed in (0, 1):
+    run.config.seed = seed
+    programs.append(run.compiled_step().lower(*_inputs(run)).as_text())
+
+  assert programs[0] == programs[1]
+
+
 def test_each_image_is_distorted_in_its_own_way_at_each_step(run):
   take = run.compiled_step()
 
   def loss(step=0, row_offset=0):
-    state, batch, old = _inputs(run)
+    state, batch, *constants = _inputs(run)
     state = state.replace(step=state.step + step)
     batch = {**batch, 'row': batch['row'] + row_offset}
-    _, metrics = take(state, batch, old)
+    _, metrics = take(state, batch, *constants)
     return float(metrics['classification_loss'])
 
   assert loss() == loss()

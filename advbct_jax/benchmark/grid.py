@@ -11,6 +11,9 @@ from advbct_jax.errors import InputError
 from advbct_jax.methods import METHODS
 from advbct_jax.training.old_side import old_config
 
+# The folders of encoders that cells share.
+_SHARED = ('old', 'independent')
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -127,32 +130,8 @@ def _cells(
     for cell in itertools.product(
       block['upgrades'], block['methods'], block['starts']
     ):
-      upgrade, method, start = cell
-      known_starts = [*config.starts, *ADAPTERS]
-      for kind, name, known in (
-        ('upgrades', upgrade, config.upgrades),
-        ('methods', method, config.methods),
-        ('starts', start, known_starts),
-      ):
-        if name not in known:
-          raise InputError(
-            f'config.blocks: {name!r} is not among the {kind}; wanted: one of '
-            f'{", ".join(known)}.'
-          )
-      independent = _method_of(config, method) == 'independent'
-      if independent != (method == 'independent'):
-        raise InputError(
-          f'config.methods.{method}.method is '
-          f'{config.methods[method].method!r}; wanted: the name independent '
-          'for the method independent and no other, for the scores and the '
-          'plots look for it by that name.'
-        )
-      if independent != (start in ADAPTERS) and start != 'fresh':
-        raise InputError(
-          f'config.blocks: {upgrade}/{method}/{start} makes no sense; wanted: '
-          'an adapter for the method independent alone, and of the starts '
-          'only fresh for it.'
-        )
+      _require_known(config, *cell)
+      _require_sense(config, *cell)
       yield cell
 
 
@@ -163,6 +142,44 @@ def _require_lists(block: ml_collections.ConfigDict) -> None:
         f'config.blocks: {name} of a block is {block.get(name)!r}; wanted: a '
         'list or tuple of names.'
       )
+
+
+def _require_known(
+  config: ml_collections.ConfigDict, upgrade: str, method: str, start: str
+) -> None:
+  for kind, name, known in (
+    ('upgrades', upgrade, config.upgrades),
+    ('methods', method, config.methods),
+    ('starts', start, [*config.starts, *ADAPTERS]),
+  ):
+    if name not in known:
+      raise InputError(
+        f'config.blocks: {name!r} is not among the {kind}; wanted: one of '
+        f'{", ".join(known)}.'
+      )
+
+
+def _require_sense(
+  config: ml_collections.ConfigDict, upgrade: str, method: str, start: str
+) -> None:
+  if upgrade in _SHARED:
+    raise InputError(
+      f'config.upgrades.{upgrade}: {" and ".join(_SHARED)} are the folders of '
+      'the encoders that cells share; wanted: another name for the upgrade.'
+    )
+  independent = _method_of(config, method) == 'independent'
+  if independent != (method == 'independent'):
+    raise InputError(
+      f'config.methods.{method}.method is {config.methods[method].method!r}; '
+      'wanted: the name independent for the method independent and no other, '
+      'for the scores and the plots look for it by that name.'
+    )
+  if independent != (start in ADAPTERS) and start != 'fresh':
+    raise InputError(
+      f'config.blocks: {upgrade}/{method}/{start} makes no sense; wanted: an '
+      'adapter for the method independent alone, and of the starts only fresh '
+      'for it.'
+    )
 
 
 def _method_of(config: ml_collections.ConfigDict, name: str) -> str:

@@ -7,6 +7,7 @@ it from them.
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import signal
@@ -26,6 +27,10 @@ _DONE = 'done'
 
 # A job, its process, and when that began.
 _Running = tuple[Job, subprocess.Popen, float]
+
+# The part of a GPU's memory that JAX takes when it starts, 0.75 by default.
+# Jobs on the same GPU share it.
+_MEMORY = 'XLA_PYTHON_CLIENT_MEM_FRACTION'
 
 _PROBE = (
   'import jax, json; '
@@ -62,9 +67,16 @@ def find_places(jobs: int) -> list[Place]:
   if backend == 'gpu':
     shown = os.environ.get('CUDA_VISIBLE_DEVICES')
     names = shown.split(',') if shown else [str(n) for n in range(devices)]
-    count = jobs or devices
+    count = jobs or len(names)
+    jobs_a_gpu = math.ceil(count / len(names))
+    memory = float(os.environ.get(_MEMORY, 0.75)) / jobs_a_gpu
     return [
-      Place(environment=(('CUDA_VISIBLE_DEVICES', names[n % len(names)]),))
+      Place(
+        environment=(
+          ('CUDA_VISIBLE_DEVICES', names[n % len(names)]),
+          (_MEMORY, f'{memory:.3f}'),
+        )
+      )
       for n in range(count)
     ]
   if backend != 'cpu' or not hasattr(os, 'sched_getaffinity'):

@@ -15,6 +15,9 @@ from advbct_jax.methods.l2 import L2
 from advbct_jax.methods.lce import LCE
 from advbct_jax.methods.unibct import UniBCT
 
+# A method is a module with `classes`, `axis_name` and its own options as
+# attributes, called as in `method.py`. One that can do without an old model, or
+# uses its classifier, says so by `needs_old_model` or `uses_old_classifier`.
 METHODS: dict[str, type[nn.Module]] = {
   'advbct': AdvBCT,
   'bct': BCT,
@@ -33,7 +36,7 @@ def needs_old_model(name: str) -> bool:
   Raises:
     InputError: if there is no such method.
   """
-  return _find(name) is not Independent
+  return getattr(_find(name), 'needs_old_model', True)
 
 
 def uses_old_classifier(name: str) -> bool:
@@ -42,7 +45,7 @@ def uses_old_classifier(name: str) -> bool:
   Raises:
     InputError: if there is no such method.
   """
-  return _find(name) is BCT
+  return getattr(_find(name), 'uses_old_classifier', False)
 
 
 def make_method(

@@ -6,6 +6,8 @@ Shen et al., "Towards backward-compatible representation learning", CVPR 2020,
 arXiv 2003.11942.
 """
 
+from typing import ClassVar
+
 from flax import linen as nn
 import jax
 import optax
@@ -22,6 +24,8 @@ class BCT(nn.Module):
     weight: of the loss.
     axis_name: the mapped axis, None outside of any.
   """
+
+  uses_old_classifier: ClassVar[bool] = True
 
   classes: int
   weight: float = 1.0

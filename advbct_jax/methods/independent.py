@@ -4,6 +4,8 @@ It trains old encoders, and the independent new encoder (M*) that compatible
 ones are measured against.
 """
 
+from typing import ClassVar
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,8 @@ class Independent(nn.Module):
     classes: the number of classes, which it doesn't need.
     axis_name: the mapped axis, which it doesn't need.
   """
+
+  needs_old_model: ClassVar[bool] = False
 
   classes: int
   axis_name: str | None = AXIS

@@ -159,6 +159,14 @@ def test_a_block_that_names_what_is_not_there_or_makes_no_sense_is_refused(
     make_jobs(make_grid(blocks=(make_block(**block),)))
 
 
+def test_an_upgrade_cannot_have_the_name_of_shared_encoders():
+  config = make_grid(blocks=(make_block(upgrades=('old',)),))
+  with config.unlocked():
+    config.upgrades.old = {}
+  with pytest.raises(InputError, match='wanted: another name for the upgrade'):
+    make_jobs(config)
+
+
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [

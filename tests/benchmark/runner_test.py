@@ -256,15 +256,17 @@ def test_a_place_gives_a_job_its_cores_and_its_device(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('jobs', 'shown', 'devices'),
+  ('jobs', 'shown', 'devices', 'memory'),
   [
-    (0, None, ['0', '1']),
-    (3, None, ['0', '1', '0']),
-    (0, '5,7', ['5', '7']),
-    (1, '5,7', ['5']),
+    (0, None, ['0', '1'], '0.750'),
+    (3, None, ['0', '1', '0'], '0.375'),
+    (0, '5,7', ['5', '7'], '0.750'),
+    (1, '5,7', ['5'], '0.750'),
   ],
 )
-def test_gpus_are_shared_out_in_turn(monkeypatch, jobs, shown, devices):
+def test_gpus_and_their_memory_are_shared_out(
+  monkeypatch, jobs, shown, devices, memory
+):
   monkeypatch.setattr(runner, '_PROBE', 'print(\'["gpu", 2]\')')
   monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
   if shown:
@@ -272,6 +274,8 @@ def test_gpus_are_shared_out_in_turn(monkeypatch, jobs, shown, devices):
 
   environments = [dict(place.environment) for place in find_places(jobs)]
   assert [e['CUDA_VISIBLE_DEVICES'] for e in environments] == devices
+  fractions = {e['XLA_PYTHON_CLIENT_MEM_FRACTION'] for e in environments}
+  assert fractions == {memory}
 
 
 @pytest.mark.parametrize(

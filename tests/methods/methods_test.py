@@ -5,7 +5,12 @@ import pytest
 
 from advbct_jax.embeddings.class_statistics import class_statistics
 from advbct_jax.errors import InputError
-from advbct_jax.methods import METHODS, make_method, needs_old_model
+from advbct_jax.methods import (
+  METHODS,
+  make_method,
+  needs_old_model,
+  uses_old_classifier,
+)
 from advbct_jax.methods.method import OldModel, Progress, Samples
 
 RANDOM = np.random.default_rng(0)
@@ -99,6 +104,10 @@ def test_all_but_independent_training_need_an_old_model():
   assert {name for name in METHODS if not needs_old_model(name)} == {
     'independent'
   }
+
+
+def test_bct_alone_uses_the_old_classifier():
+  assert {name for name in METHODS if uses_old_classifier(name)} == {'bct'}
 
 
 @pytest.mark.parametrize(

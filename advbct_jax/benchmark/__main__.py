@@ -1,6 +1,7 @@
 """Tables and plots of what benchmarks have measured, by any metric.
 
 python -m advbct_jax.benchmark RESULTS... OUT [--metrics=public/map@100]
+  [--against=advbct/aligned]
 """
 
 import argparse
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f'{", ".join(map(str, flags.results))}: no cells; wanted: the results '
         'of a benchmark that has finished at least one.'
       )
-    print(write_tables(cells, flags.metrics.split(','), flags.out))
+    metrics = flags.metrics.split(',')
+    print(write_tables(cells, metrics, flags.out, flags.against))
     print(f'tables and plots: {flags.out}/table.md')
 
 
@@ -46,6 +48,12 @@ def _build_parser() -> argparse.ArgumentParser:
     '--metrics',
     default=','.join(MAIN_METRICS),
     help='the first of these that a data set has (%(default)s)',
+  )
+  parser.add_argument(
+    '--against',
+    default='',
+    metavar='METHOD/START',
+    help='also tables of what each row has more than this one, seed by seed',
   )
   return parser
 

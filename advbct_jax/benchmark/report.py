@@ -4,6 +4,10 @@ from collections.abc import Sequence
 import pathlib
 
 from advbct_jax.atomic_files import write_text
+from advbct_jax.benchmark.differences import (
+  describe_differences,
+  find_references,
+)
 from advbct_jax.benchmark.dominance import describe_dominance
 from advbct_jax.benchmark.plots import plot_tradeoff
 from advbct_jax.benchmark.results import CellResult, write_results
@@ -21,7 +25,10 @@ def main_metrics(retrieval_sets: Sequence[RetrievalSet]) -> list[str]:
 
 
 def write_tables(
-  cells: Sequence[CellResult], metrics: Sequence[str], root: pathlib.Path
+  cells: Sequence[CellResult],
+  metrics: Sequence[str],
+  root: pathlib.Path,
+  against: str = '',
 ) -> str:
   """Writes tables and plots of all cells.
 
@@ -31,11 +38,17 @@ def write_tables(
       has; `results.json` has them all.
     root: gets `results.json` with every figure of every cell, `table.md`,
       `table.csv`, `table.json`, and `UPGRADE-DATASET.png`, self against cross.
+    against: METHOD/START of a row that the others are held against, seed by
+      seed, in each upgrade that has it; '' for none.
 
   Returns:
     The tables in Markdown.
+
+  Raises:
+    InputError: if the cells don't go together, or none is of that row.
   """
   rows = summarize(cells, metrics)
+  references = find_references(rows, against) if against else {}
   write_results(cells, root / 'results.json')
   sections = ['# Benchmark', markdown(rows)]
   for upgrade, part in by_upgrade(rows).items():
@@ -45,6 +58,9 @@ def write_tables(
         plot_tradeoff(part, dataset, root / name)
         sections.append(f'![Self against cross, {upgrade}, {dataset}]({name})')
         sections.append(describe_dominance(part, dataset))
+      if upgrade in references:
+        reference = references[upgrade]
+        sections.append(describe_differences(part, dataset, reference))
   text = '\n\n'.join(sections) + '\n'
   write_text(root / 'table.md', text)
   write_text(root / 'table.csv', csv_text(rows))

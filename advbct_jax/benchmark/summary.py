@@ -48,13 +48,13 @@ class Sample:
     """The sample standard deviation, None for a single seed."""
     return statistics.stdev(self.values) if self.n > 1 else None
 
-  def text(self, digits: int = 1) -> str:
+  def text(self, digits: int = 1, signed: bool = False) -> str:
     """The mean, and after ± the standard deviation where there is one.
 
-    >>> Sample((40.0, 42.0)).text(), Sample((40.0,)).text()
-    ('41.0 ± 1.4', '40.0')
+    >>> Sample((40.0, 42.0)).text(), Sample((40.0,)).text(signed=True)
+    ('41.0 ± 1.4', '+40.0')
     """
-    mean = f'{self.mean:.{digits}f}'
+    mean = f'{self.mean:{"+" if signed else ""}.{digits}f}'
     return mean if self.std is None else f'{mean} ± {self.std:.{digits}f}'
 
 

@@ -22,6 +22,23 @@ def test_results_of_several_folders_become_one_table(tmp_path, capsys):
   assert (tmp_path / 'out/extended_class-glyphs.png').exists()
 
 
+def test_the_others_are_held_against_a_row_where_an_upgrade_has_it(
+  tmp_path, capsys
+):
+  other = make_cell('l2', 'old', upgrade='extended_data')
+  write_results([*make_grid(), other], tmp_path / 'a.json')
+  out = tmp_path / 'out'
+
+  main([str(tmp_path / 'a.json'), str(out), '--against=advbct/aligned'])
+
+  table = (out / 'table.md').read_text()
+  assert table.count('more than AdvBCT (aligned) on glyphs') == 1
+
+  with pytest.raises(SystemExit, match='2'):
+    main([str(tmp_path / 'a.json'), str(out), '--against=advbct'])
+  assert '--against=advbct: there is no such row' in capsys.readouterr().err
+
+
 def test_a_metric_that_was_not_measured_is_refused(tmp_path, capsys):
   write_results([make_cell()], tmp_path / 'results.json')
 

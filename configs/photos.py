@@ -9,9 +9,8 @@ images (the archive tiny-imagenet-200.zip of Stanford's CS231n):
 
   python -m advbct_jax.data.prepare own tiny-imagenet-200/train PHOTOS
 
-Measured (`python -m benchmarks.seeds --config=photos --data_root=PHOTOS`, three
-seeds, CPU; mAP@100 of all queries, mean ± standard deviation): old 0.5 ± 0.0,
-self 0.4 ± 0.1, cross 0.3 ± 0.0, all near chance (0.2).
+All figures are near chance (0.2): docs/benchmark.md has those of every method
+(configs/benchmark_photos.py).
 """
 
 import ml_collections

@@ -52,8 +52,8 @@ def test_a_replicated_array_lies_whole_on_every_device():
 def test_shares_average_to_the_mean_over_the_global_batch(mask):
   values = np.arange(8.0, dtype=np.float32) ** 2
 
-  def step(scale, batch, constants):
-    del constants
+  def step(scale, batch, old, key):
+    del old, key
 
     def share(scale):
       return global_mean(scale * batch['values'], batch['mask'])
@@ -61,11 +61,12 @@ def test_shares_average_to_the_mean_over_the_global_batch(mask):
     shares = jax.value_and_grad(share)(scale)
     return scale, jax.lax.pmean(shares, AXIS)
 
-  # Without constants `jax.pmap` of 0.10 would take these three arrays for the
-  # three arguments, and not cut the last.
+  # Without constants `jax.pmap` of 0.10 would take these arrays for the
+  # arguments, and not cut the last.
   _, (mean, gradient) = map_step(step)(
     replicate(jnp.asarray(3.0)),
     shard({'values': values, 'mask': mask}),
+    replicate(jnp.zeros(1)),
     replicate(jnp.zeros(1)),
   )
   wanted = values[mask].mean() if mask.any() else 0
@@ -126,15 +127,17 @@ def test_methods_have_the_loss_and_gradients_of_one_device(name, options):
     )(params, samples.embeddings)
     return (value, rest, by_params), by_embedding
 
-  def step(params, samples, _):
+  def step(params, samples, *unused):
     averaged, by_embedding = evaluate(params, samples, AXIS)
     by_embedding = jax.lax.all_gather(by_embedding, AXIS, tiled=True)
     return params, (jax.lax.pmean(averaged, AXIS), by_embedding)
 
-  # Without any, `jax.pmap` would take the first of the batch for the state.
+  # Without any of these, `jax.pmap` of 0.10 would take the arrays of the batch
+  # for the arguments.
   given = params or {'nothing': jnp.zeros(1)}
   wanted = jax.jit(evaluate, static_argnums=2)(given, samples, None)
-  _, found = map_step(step)(replicate(given), shard(samples), None)
+  constants = replicate((jnp.zeros(1), jnp.zeros(1)))
+  _, found = map_step(step)(replicate(given), shard(samples), *constants)
   if name == 'advbct':
     assert 0 < float(wanted[0][1][0]['violators']) < 1
   averaged, by_embedding = found
@@ -158,12 +161,12 @@ def test_a_step_is_compiled_once_for_its_own_output():
       else None
     )
   )
-  step = map_step(lambda state, batch, _: (state + batch.sum(), {}))
+  step = map_step(lambda state, batch, *_: (state + batch.sum(), {}))
   batch = shard(np.arange(8.0, dtype=np.float32))
-  state, _ = step(replicate(jnp.zeros(())), batch, None)
+  state, _ = step(replicate(jnp.zeros(())), batch, None, None)
   assert compiled
   compiled.clear()
-  step(state, batch, None)
+  step(state, batch, None, None)
   assert compiled == []
 
 

@@ -31,15 +31,16 @@ def test_an_empty_mask_gives_zero_whatever_it_hides(hidden):
 
 
 def test_a_mapped_step_gives_back_one_state_and_takes_the_old_one():
-  def step(state, batch, constants):
+  def step(state, batch, old, key):
     total = jax.lax.psum(batch['x'].sum(), 'batch')
-    return state + constants * total, {'total': total}
+    return state + (old + key) * total, {'total': total}
 
   state = replicate(jnp.array([1.0, 2.0]))
   batch = shard({'x': np.arange(8.0)})
-  after, metrics = map_step(step)(state, batch, replicate(jnp.array(0.5)))
+  constants = replicate((jnp.array(0.5), jnp.array(0.25)))
+  after, metrics = map_step(step)(state, batch, *constants)
 
-  np.testing.assert_allclose(after, [15, 16])
+  np.testing.assert_allclose(after, [22, 23])
   assert float(metrics['total']) == 28
   assert state.is_deleted()
 

@@ -268,7 +268,8 @@ def test_gpus_and_their_memory_are_shared_out(
   monkeypatch, jobs, shown, devices, memory
 ):
   monkeypatch.setattr(runner, '_PROBE', 'print(\'["gpu", 2]\')')
-  monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+  for name in ('CUDA_VISIBLE_DEVICES', 'XLA_PYTHON_CLIENT_MEM_FRACTION'):
+    monkeypatch.delenv(name, raising=False)
   if shown:
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', shown)
 

@@ -1,4 +1,4 @@
-"""Judges encoders on retrieval benchmarks.
+"""Judges encoders on retrieval sets.
 
   python evaluate.py --old=RUN --new=RUN --data=roxford5k,rparis6k \
     --data_root=FOLDER

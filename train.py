@@ -92,7 +92,7 @@ def _finished_results(
   same_protocol = all(
     facts['query_crop'] == config.evaluation.crop_queries
     for facts in results['protocol'].values()
-    if facts['benchmark'] == 'revisited'
+    if facts.get('kind') == 'revisited'
   )
   # An old encoder that could not be judged then may have its vectors now.
   both = 'old' in results['encoders'] or not needs_old_model(config.method)

@@ -1,4 +1,4 @@
-"""Encoders and benchmarks, named as on the command line, brought together.
+"""Encoders and retrieval sets, named as on the command line, brought together.
 
 Training and retrieval don't know each other; both commands meet here.
 """
@@ -63,7 +63,7 @@ def has_embeddings(
 
   Args:
     path: the workdir of a run, a store, or a folder of stores.
-    retrieval_sets: the benchmarks.
+    retrieval_sets: the retrieval sets.
     training_name: of the training images.
     selections: a folder for what is taken out of a store.
 
@@ -99,7 +99,7 @@ def judge(
 
   Args:
     paths: of the `old`, `new` and `independent` encoder; None for no such.
-    retrieval_sets: the benchmarks.
+    retrieval_sets: the retrieval sets.
     workdir: where results go.
     batch_size: images at a time.
     workers: processes that decode images.

@@ -66,7 +66,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.data = config_dict.ConfigDict()
   config.data.name = 'gldv2'
   config.data.root = ''  # a folder in GLDv2's layout
-  # Arguments of advbct_jax.data.landmarks.draw_landmarks, which then draws the
+  # Arguments of drawn_landmarks.data_set.draw_landmarks, which then draws the
   # root if it is not there yet; empty for data that exists.
   config.data.drawing = config_dict.ConfigDict()
   config.data.part = 'all'  # or old: only what the old model knows

@@ -3,7 +3,7 @@
   python train.py --config=configs/demo.py
 
 Draws 300 landmarks to train on and 60 others to judge on
-(advbct_jax/data/landmarks.py), trains the old encoder on 30% of the classes and
+(advbct_jax/drawn_landmarks), trains the old encoder on 30% of the classes and
 the new one with AdvBCT on all of them. Medium mAP with --config.seed=0, 1, 2,
 old / cross / self: 15.9 / 20.1 / 34.1, 18.4 / 23.9 / 37.6, 12.1 / 14.4 / 25.7;
 on another CPU, which rounds otherwise, 22.6 / 27.5 / 41.9 with seed 0.

@@ -11,7 +11,7 @@ GLDv2's layout: 129 characters to train on, 1,808 index and 452 test images of
     awk -F/ '{print $0 "," $2 "_" $3}') > labels.csv
   python -m advbct_jax.data.prepare own labels.csv GLYPHS
 
-Measured (`python benchmark.py --config=configs/benchmark.py
+Measured (`python compare.py --config=configs/comparison.py
 --only=extended_class/advbct/fresh,extended_class/independent/fresh
 --config.base.data.root=GLYPHS`, three seeds, CPU; mAP@100 of the Private
 queries, mean ± standard deviation): old 31.5 ± 1.9, self 43.6 ± 0.1, cross 22.1

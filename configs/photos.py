@@ -9,8 +9,8 @@ images (the archive tiny-imagenet-200.zip of Stanford's CS231n):
 
   python -m advbct_jax.data.prepare own tiny-imagenet-200/train PHOTOS
 
-All figures are near chance (0.2): docs/benchmark.md has those of every method
-(configs/benchmark_photos.py).
+All figures are near chance (0.2): docs/comparison.md has those of every method
+(configs/comparison_photos.py).
 """
 
 import ml_collections

@@ -8,7 +8,7 @@ import pathlib
 import jax
 import pytest
 
-from advbct_jax.data.landmarks import draw_landmarks
+from advbct_jax.drawn_landmarks.data_set import draw_landmarks
 from advbct_jax.training.checkpoints import read_config
 from advbct_jax.training.old_side import old_config
 from advbct_jax.training.workdir import require_same_run
@@ -19,7 +19,7 @@ _FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
 _NAMES = sorted(
   '.'.join(path.relative_to(_FOLDER).with_suffix('').parts)
   for path in _FOLDER.rglob('[!_]*.py')
-  if not path.stem.startswith('benchmark')  # a grid of configs
+  if not path.stem.startswith('comparison')  # a grid of configs
 )
 
 

@@ -163,7 +163,7 @@ def test_the_published_ranking_gives_the_published_figures(
   results = json.loads((folder / 'evaluation/results.json').read_text())
   assert_golden(results['datasets']['roxford5k']['self'], golden)
   assert results['protocol']['roxford5k'] == {
-    'benchmark': 'revisited',
+    'kind': 'revisited',
     'main_metric': 'medium/map',
     'queries': QUERIES,
     'gallery': GALLERY,

@@ -153,7 +153,9 @@ def test_a_finished_run_is_held_against_the_old_encoder_that_is_named(
     train.run(config, workdir)
 
 
-def test_without_a_benchmark_nothing_is_judged(config, train, tmp_path, capsys):
+def test_without_a_retrieval_set_nothing_is_judged(
+  config, train, tmp_path, capsys
+):
   config.evaluation.data = ()
   train.run(config, tmp_path)
 

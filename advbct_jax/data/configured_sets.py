@@ -1,11 +1,11 @@
-"""The benchmarks that a config names, found before anything is trained."""
+"""The retrieval sets that a config names, found before anything is trained."""
 
 import ml_collections
 
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.data.images import check_images
-from advbct_jax.data.landmarks import draw_landmarks
 from advbct_jax.data.named_sets import open_retrieval_sets
+from advbct_jax.drawn_landmarks.data_set import draw_landmarks
 from advbct_jax.errors import InputError
 
 
@@ -22,7 +22,7 @@ def open_data(
     flag: by which command-line flag its fields are set.
 
   Returns:
-    The benchmarks of `config.evaluation.data`.
+    The retrieval sets of `config.evaluation.data`.
 
   Raises:
     InputError: if there is no data root, or something in it cannot be used.

@@ -91,7 +91,7 @@ def load_train(root: pathlib.Path, name: str = 'gldv2') -> ImageSet:
 
 
 def load_retrieval(root: pathlib.Path, name: str = 'gldv2') -> RetrievalSet:
-  """Loads the retrieval benchmark.
+  """Loads the retrieval set.
 
   Args:
     root: a folder in the published layout.

@@ -41,7 +41,7 @@ GroundTruth = Gldv2GroundTruth | RevisitedGroundTruth
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalSet:
-  """A retrieval benchmark.
+  """A retrieval set.
 
   Attributes:
     name: what reports call it, such as `roxford5k`.

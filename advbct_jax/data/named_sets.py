@@ -32,7 +32,7 @@ class DataFolder:
 def open_retrieval_set(
   spec: str, data_root: str | None = None, crop_queries: bool = True
 ) -> RetrievalSet:
-  """Loads a retrieval benchmark, whichever layout it has.
+  """Loads a retrieval set, whichever layout it has.
 
   Args:
     spec: `NAME`, which lies in the data root or in its folder `NAME`, or
@@ -41,7 +41,7 @@ def open_retrieval_set(
     crop_queries: whether queries that have boxes are cropped to them.
 
   Returns:
-    The benchmark.
+    The retrieval set.
 
   Raises:
     InputError: if there is no such set, or it is malformed.
@@ -55,7 +55,7 @@ def open_retrieval_set(
 def open_retrieval_sets(
   specs: Sequence[str], data_root: str | None, crop_queries: bool
 ) -> list[RetrievalSet]:
-  """Loads several retrieval benchmarks; see `open_retrieval_set`."""
+  """Loads several retrieval sets; see `open_retrieval_set`."""
   return [open_retrieval_set(spec, data_root, crop_queries) for spec in specs]
 
 

@@ -1,7 +1,7 @@
 """A user's own images become a data set in GLDv2's layout.
 
 A part of the classes is held out: the index and the queries of the retrieval
-benchmark are theirs, so that it asks, as GLDv2's does, about classes that no
+set are theirs, so that it asks, as GLDv2's does, about classes that no
 encoder was trained on.
 """
 

@@ -112,8 +112,8 @@ class Gldv2(_ImageRecords):
     if (self._source / gldv2.TRAIN_TABLE).is_file():
       sets['train'] = gldv2.load_train(self._source)
     if (self._source / gldv2.INDEX_TABLE).is_file():
-      benchmark = gldv2.load_retrieval(self._source)
-      sets |= {'index': benchmark.gallery, 'test': benchmark.queries}
+      retrieval_set = gldv2.load_retrieval(self._source)
+      sets |= {'index': retrieval_set.gallery, 'test': retrieval_set.queries}
     return sets
 
 
@@ -130,8 +130,8 @@ class Revisited(_ImageRecords):
     super().__init__(**kwargs)
 
   def _image_sets(self) -> dict[str, ImageSet]:
-    benchmark = revisited.load_retrieval(self._source, self._set_name)
-    return {'gallery': benchmark.gallery, 'queries': benchmark.queries}
+    retrieval_set = revisited.load_retrieval(self._source, self._set_name)
+    return {'gallery': retrieval_set.gallery, 'queries': retrieval_set.queries}
 
 
 def prepare_gldv2(

@@ -40,7 +40,7 @@ _LARGEST_IMAGE = 1e6
 def load_retrieval(
   root: pathlib.Path, name: str, crop_queries: bool = True
 ) -> RetrievalSet:
-  """Loads a retrieval benchmark.
+  """Loads a retrieval set.
 
   Args:
     root: a folder in the published layout. Its images need not be there: they

@@ -1,4 +1,4 @@
-"""Judges a new encoder against the old one on retrieval benchmarks.
+"""Judges a new encoder against the old one on retrieval sets.
 
 Encoders speak through embedding stores only, so a checkpoint, a PyTorch file
 and a black box that is known by its vectors are judged alike.
@@ -53,7 +53,7 @@ def evaluate(
   the new encoder's own.
 
   Args:
-    retrieval_sets: the benchmarks, of different names.
+    retrieval_sets: the retrieval sets, of different names.
     old: fills or opens the old encoder's store of an image set; None to judge
       the new encoder alone.
     new: the same for the new encoder.
@@ -217,7 +217,7 @@ def _build(store: EmbeddingStore) -> indexing.GalleryIndex:
 def _describe(retrieval_set: RetrievalSet) -> dict[str, Any]:
   protocol = protocol_of(retrieval_set)
   return {
-    'benchmark': protocol.name,
+    'kind': protocol.name,
     'main_metric': protocol.main_metric,
     'queries': len(retrieval_set.queries),
     'gallery': len(retrieval_set.gallery),

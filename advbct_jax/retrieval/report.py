@@ -259,11 +259,11 @@ def _describe_protocol(results: dict[str, Any]) -> str:
       f'- {name}: {facts["queries"]} queries, {crop}; {facts["gallery"]} '
       f'gallery images; main metric `{facts["main_metric"]}`.'
     )
-  judged = {facts['benchmark'] for facts in protocol.values()}
+  judged = {facts['kind'] for facts in protocol.values()}
   lines += [
     f'- {meaning}'
-    for benchmark, meaning in _METRIC_MEANINGS.items()
-    if benchmark in judged
+    for kind, meaning in _METRIC_MEANINGS.items()
+    if kind in judged
   ]
   text = '\n'.join(lines)
   overlaps = not _OVERLAPPING.isdisjoint(protocol)

@@ -33,24 +33,24 @@ def test_training_images_keep_the_order_and_the_labels_of_the_table(gldv2_root):
 
 
 def test_queries_in_use_come_in_the_order_of_the_solution(gldv2_root):
-  benchmark = gldv2.load_retrieval(gldv2_root, 'birds')
-  assert benchmark.name == 'birds'
-  assert benchmark.gallery.name == 'birds-index'
-  assert benchmark.queries.name == 'birds-test'
-  assert list(benchmark.gallery.ids) == ['ccc1', 'ddd1', 'ccc2', 'ddd2']
-  assert list(benchmark.queries.ids) == ['qqq2', 'qqq1']
-  truth = benchmark.ground_truth
+  retrieval_set = gldv2.load_retrieval(gldv2_root, 'birds')
+  assert retrieval_set.name == 'birds'
+  assert retrieval_set.gallery.name == 'birds-index'
+  assert retrieval_set.queries.name == 'birds-test'
+  assert list(retrieval_set.gallery.ids) == ['ccc1', 'ddd1', 'ccc2', 'ddd2']
+  assert list(retrieval_set.queries.ids) == ['qqq2', 'qqq1']
+  truth = retrieval_set.ground_truth
   assert [sorted(r.tolist()) for r in truth.relevant] == [[0, 2], [1, 3]]
   assert list(truth.usage) == ['Public', 'Private']
 
 
 def test_images_are_read_from_their_nested_folders(gldv2_root):
   train = gldv2.load_train(gldv2_root)
-  benchmark = gldv2.load_retrieval(gldv2_root)
+  retrieval_set = gldv2.load_retrieval(gldv2_root)
   for image_set, index, path in (
     (train, 3, 'train/b/b/b/bbb1.jpg'),
-    (benchmark.gallery, 2, 'index/c/c/c/ccc2.jpg'),
-    (benchmark.queries, 1, 'test/q/q/q/qqq1.jpg'),
+    (retrieval_set.gallery, 2, 'index/c/c/c/ccc2.jpg'),
+    (retrieval_set.queries, 1, 'test/q/q/q/qqq1.jpg'),
   ):
     assert image_set.images.where(index) == str(gldv2_root / path)
     assert image_set.images[index] == (gldv2_root / path).read_bytes()
@@ -107,7 +107,9 @@ def test_a_malformed_training_table_is_refused(gldv2_root, old, new, message):
     ('retrieval_solution_v2.1.csv', ',Usage', '', 'wanted id,images,Usage'),
   ],
 )
-def test_a_malformed_benchmark_is_refused(gldv2_root, table, old, new, message):
+def test_a_malformed_retrieval_set_is_refused(
+  gldv2_root, table, old, new, message
+):
   replace(gldv2_root / table, old, new)
   with pytest.raises(InputError, match=message):
     gldv2.load_retrieval(gldv2_root)
@@ -142,8 +144,10 @@ if _ARCHIVES:
     root = (tmp_path / names[0]).parent
     prefix = names[0].rpartition('/')[0]
     train = gldv2.load_train(root)
-    benchmark = gldv2.load_retrieval(root)
-    for image_set in (train, benchmark.gallery, benchmark.queries):
+    retrieval_set = gldv2.load_retrieval(root)
+    for image_set in (train, retrieval_set.gallery, retrieval_set.queries):
       paths = {str(pathlib.Path(prefix, p)) for p in image_set.images.paths}
       assert paths <= set(images)
-    assert len(benchmark.ground_truth.relevant) == len(benchmark.queries)
+    assert len(retrieval_set.ground_truth.relevant) == len(
+      retrieval_set.queries
+    )

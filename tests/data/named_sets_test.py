@@ -7,8 +7,8 @@ from advbct_jax.errors import InputError
 
 def test_a_set_in_the_data_root_is_found_by_name(gldv2_root, revisited_root):
   assert open_retrieval_set('mine', str(gldv2_root)).queries.name == 'mine-test'
-  benchmark = open_retrieval_set('rtiny', str(revisited_root))
-  assert benchmark.queries.name == 'rtiny-queries'
+  retrieval_set = open_retrieval_set('rtiny', str(revisited_root))
+  assert retrieval_set.queries.name == 'rtiny-queries'
 
 
 def test_a_set_in_a_folder_of_its_name_is_found(gldv2_root, tmp_path):
@@ -17,8 +17,8 @@ def test_a_set_in_a_folder_of_its_name_is_found(gldv2_root, tmp_path):
 
 
 def test_a_set_is_found_under_a_root_of_its_own(revisited_root):
-  benchmark = open_retrieval_set(f'rtiny:{revisited_root}', '/elsewhere')
-  assert len(benchmark.gallery) == 4
+  retrieval_set = open_retrieval_set(f'rtiny:{revisited_root}', '/elsewhere')
+  assert len(retrieval_set.gallery) == 4
 
 
 def test_records_are_recognised(gldv2_root, revisited_root, tmp_path):

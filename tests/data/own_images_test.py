@@ -47,12 +47,14 @@ def images_of(classes: int, each: int) -> list[OwnImage]:
 def test_the_result_loads_as_gldv2(birds, tmp_path):
   prepare_own_images(birds, tmp_path / 'out')
   train = gldv2.load_train(tmp_path / 'out')
-  benchmark = gldv2.load_retrieval(tmp_path / 'out')
-  assert (len(train), len(benchmark.gallery), len(benchmark.queries)) == (
-    *(16, 3, 1),
-  )
+  retrieval_set = gldv2.load_retrieval(tmp_path / 'out')
+  assert (
+    len(train),
+    len(retrieval_set.gallery),
+    len(retrieval_set.queries),
+  ) == (*(16, 3, 1),)
   assert len(set(train.labels.tolist())) == 4
-  for image_set in (train, benchmark.gallery, benchmark.queries):
+  for image_set in (train, retrieval_set.gallery, retrieval_set.queries):
     for index in range(len(image_set)):
       assert image_set.load(index, 8).shape == (8, 8, 3)
 
@@ -151,12 +153,12 @@ def test_queries_are_private_and_public_in_turn(birds, tmp_path):
 
 def test_relevant_images_are_of_the_class_of_the_query(birds, tmp_path):
   prepare_own_images(birds, tmp_path / 'out', held_out=0.8)
-  benchmark = gldv2.load_retrieval(tmp_path / 'out')
+  retrieval_set = gldv2.load_retrieval(tmp_path / 'out')
   label_of = {row['id']: row['label'] for row in read_labels(tmp_path / 'out')}
   for query, relevant in zip(
-    benchmark.queries.ids, benchmark.ground_truth.relevant, strict=True
+    retrieval_set.queries.ids, retrieval_set.ground_truth.relevant, strict=True
   ):
-    answers = {label_of[benchmark.gallery.ids[at]] for at in relevant}
+    answers = {label_of[retrieval_set.gallery.ids[at]] for at in relevant}
     assert answers == {label_of[query]}
 
 

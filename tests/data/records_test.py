@@ -38,10 +38,10 @@ def test_gldv2_records_keep_order_labels_and_bytes(gldv2_root, tmp_path):
   packed, original = gldv2.load_train(out), gldv2.load_train(gldv2_root)
   assert_same(packed, original)
   np.testing.assert_array_equal(packed.labels, original.labels)
-  packed_benchmark = gldv2.load_retrieval(out)
-  benchmark = gldv2.load_retrieval(gldv2_root)
-  assert_same(packed_benchmark.gallery, benchmark.gallery)
-  assert_same(packed_benchmark.queries, benchmark.queries)
+  packed_set = gldv2.load_retrieval(out)
+  retrieval_set = gldv2.load_retrieval(gldv2_root)
+  assert_same(packed_set.gallery, retrieval_set.gallery)
+  assert_same(packed_set.queries, retrieval_set.queries)
   assert not list(out.rglob('*.jpg'))
   assert len(list(out.rglob('*train*'))) == 1 + 3  # the table, three shards
 

@@ -26,18 +26,21 @@ def load(tmp_path: pathlib.Path, content: object) -> object:
 
 
 def test_lists_boxes_and_grades_are_those_of_the_pickle(revisited_root):
-  benchmark = revisited.load_retrieval(revisited_root, 'rtiny')
-  assert benchmark.name == 'rtiny'
-  assert benchmark.gallery.name == 'rtiny-gallery'
-  assert benchmark.queries.name == 'rtiny-queries'
-  assert list(benchmark.gallery.ids) == [
+  retrieval_set = revisited.load_retrieval(revisited_root, 'rtiny')
+  assert retrieval_set.name == 'rtiny'
+  assert retrieval_set.gallery.name == 'rtiny-gallery'
+  assert retrieval_set.queries.name == 'rtiny-queries'
+  assert list(retrieval_set.gallery.ids) == [
     *('tower_1', 'tower_2', 'bridge_1', 'bridge_2')
   ]
-  assert list(benchmark.queries.ids) == ['tower_q', 'bridge_q']
-  assert benchmark.queries.boxes.tolist() == [[2, 1, 12.5, 9], [0, 0, 16, 8]]
-  assert benchmark.queries.boxes.dtype == np.float32
-  assert benchmark.gallery.boxes is None
-  truth = benchmark.ground_truth
+  assert list(retrieval_set.queries.ids) == ['tower_q', 'bridge_q']
+  assert retrieval_set.queries.boxes.tolist() == [
+    [2, 1, 12.5, 9],
+    [0, 0, 16, 8],
+  ]
+  assert retrieval_set.queries.boxes.dtype == np.float32
+  assert retrieval_set.gallery.boxes is None
+  truth = retrieval_set.ground_truth
   assert [grade.tolist() for grade in truth.easy] == [[0], []]
   assert [grade.tolist() for grade in truth.hard] == [[1], [2, 3]]
   assert [grade.tolist() for grade in truth.junk] == [[3], []]
@@ -45,21 +48,21 @@ def test_lists_boxes_and_grades_are_those_of_the_pickle(revisited_root):
 
 
 def test_queries_stay_whole_when_they_are_not_to_be_cropped(revisited_root):
-  benchmark = revisited.load_retrieval(revisited_root, 'rtiny', False)
-  assert benchmark.queries.boxes is None
+  retrieval_set = revisited.load_retrieval(revisited_root, 'rtiny', False)
+  assert retrieval_set.queries.boxes is None
 
 
 def test_images_lie_in_the_folder_of_the_set(revisited_root):
-  benchmark = revisited.load_retrieval(revisited_root, 'rtiny')
+  retrieval_set = revisited.load_retrieval(revisited_root, 'rtiny')
   path = revisited_root / 'rtiny' / 'jpg' / 'bridge_1.jpg'
-  assert benchmark.gallery.images.where(2) == str(path)
-  assert benchmark.gallery.images[2] == path.read_bytes()
+  assert retrieval_set.gallery.images.where(2) == str(path)
+  assert retrieval_set.gallery.images[2] == path.read_bytes()
 
 
 def test_images_may_lie_beside_the_pickle(revisited_root):
   (revisited_root / 'rtiny' / 'jpg').rename(revisited_root / 'jpg')
-  benchmark = revisited.load_retrieval(revisited_root, 'rtiny')
-  assert benchmark.queries.images.where(1) == str(
+  retrieval_set = revisited.load_retrieval(revisited_root, 'rtiny')
+  assert retrieval_set.queries.images.where(1) == str(
     revisited_root / 'jpg' / 'bridge_q.jpg'
   )
 
@@ -67,15 +70,15 @@ def test_images_may_lie_beside_the_pickle(revisited_root):
 def test_the_pickle_may_lie_in_the_folder_of_the_set(revisited_root):
   pickled = revisited_root / 'gnd_rtiny.pkl'
   pickled.rename(revisited_root / 'rtiny' / 'gnd_rtiny.pkl')
-  benchmark = revisited.load_retrieval(revisited_root, 'rtiny')
-  assert len(benchmark.queries.images[0]) > 0
+  retrieval_set = revisited.load_retrieval(revisited_root, 'rtiny')
+  assert len(retrieval_set.queries.images[0]) > 0
 
 
 def test_a_set_without_images_loads_and_fails_when_one_is_read(tmp_path):
-  benchmark = load(tmp_path, CONTENT)
-  assert len(benchmark.gallery) == 4
+  retrieval_set = load(tmp_path, CONTENT)
+  assert len(retrieval_set.gallery) == 4
   with pytest.raises(InputError, match=r'tower_1\.jpg: cannot read'):
-    benchmark.gallery.load(0, 8)
+    retrieval_set.gallery.load(0, 8)
 
 
 def test_a_missing_pickle_is_looked_for_in_both_places(tmp_path):
@@ -206,8 +209,8 @@ if _PICKLES:
   @pytest.mark.parametrize('path', _PICKLES, ids=lambda path: path.stem)
   def test_published_ground_truth_loads(path):
     name = path.stem.removeprefix('gnd_')
-    benchmark = revisited.load_retrieval(path.parent, name)
+    retrieval_set = revisited.load_retrieval(path.parent, name)
     sizes = {'roxford5k': (4993, 70), 'rparis6k': (6322, 70)}
-    found = len(benchmark.gallery), len(benchmark.queries)
+    found = len(retrieval_set.gallery), len(retrieval_set.queries)
     assert found == sizes.get(name, found)
-    assert benchmark.queries.boxes.shape == (found[1], 4)
+    assert retrieval_set.queries.boxes.shape == (found[1], 4)

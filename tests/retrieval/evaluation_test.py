@@ -79,7 +79,7 @@ def test_results_say_who_was_compared_and_how(tmp_path):
   }
   assert results['encoders']['new']['weights'] == 'new'
   assert results['protocol']['landmarks'] == {
-    'benchmark': 'gldv2',
+    'kind': 'gldv2',
     'main_metric': 'private/map@100',
     'queries': 2,
     'gallery': 4,

@@ -30,7 +30,7 @@ _RESULTS = {
   },
   'protocol': {
     'roxford5k': {
-      'benchmark': 'revisited',
+      'kind': 'revisited',
       'main_metric': 'medium/map',
       'queries': 70,
       'gallery': 4993,

@@ -285,12 +285,14 @@ def test_the_first_components_of_a_wider_encoder_are_tied_to_the_old(
 
 
 def measured(config, queries, gallery):
-  (benchmark,) = open_retrieval_sets(
+  (retrieval_set,) = open_retrieval_sets(
     config.evaluation.data, config.data.root, crop_queries=False
   )
   gallery = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
   ranks = np.argsort(-queries @ gallery.T, axis=1)
-  figures = protocol_of(benchmark).measure(ranks, benchmark.ground_truth)
+  figures = protocol_of(retrieval_set).measure(
+    ranks, retrieval_set.ground_truth
+  )
   return {name: 100 * figure for name, figure in figures.items()}
 
 

@@ -1,0 +1,137 @@
+"""One job of a comparison: trains, then judges."""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import fcntl
+import pathlib
+
+from advbct_jax.adapters.adapter import save_adapter
+from advbct_jax.adapters.fitting import fit_adapter
+from advbct_jax.adapters.procrustes import require_widths
+from advbct_jax.comparison.grid import Job
+from advbct_jax.comparison.runner import is_done
+from advbct_jax.data.named_sets import open_retrieval_sets
+from advbct_jax.embeddings.store import open_store
+from advbct_jax.errors import InputError
+from advbct_jax.judge import judge
+from advbct_jax.training.aligned_start import check_independent_config
+from advbct_jax.training.old_side import (
+  check_old_encoder,
+  embed_training_images,
+)
+from advbct_jax.training.training_images import open_training_images
+from advbct_jax.training.upgrade import train_upgrade
+from advbct_jax.training.workdir import require_same_run
+
+
+def run_job(job: Job, root: pathlib.Path) -> None:
+  """Does a job, or what is left of it.
+
+  A shared encoder also embeds the training images and what it is judged on, so
+  that cells at the same time only read its stores.
+
+  Args:
+    job: what to do; the jobs that it needs are done.
+    root: the comparison's folder.
+
+  Raises:
+    InputError: if something that its config names cannot be used, or another
+      process is at it.
+  """
+  workdir = root / job.name
+  workdir.mkdir(parents=True, exist_ok=True)
+  with _alone(workdir):
+    _run_job(job, root, workdir)
+
+
+@contextlib.contextmanager
+def _alone(workdir: pathlib.Path) -> Iterator[None]:
+  """Keeps other processes from a job; one may outlive a killed comparison."""
+  with (workdir / 'lock').open('w') as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise InputError(
+        f'{workdir}: another process is at this job. Wait for its end, or stop '
+        'it, and run the same command again.'
+      ) from error
+    yield
+
+
+def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
+  config = job.config.copy_and_resolve_references()
+  if job.cell and job.trains:
+    config.old.path = str(root / job.old)
+    if job.independent:
+      config.aligned.path = str(root / job.independent)
+  if job.trains:
+    train_upgrade(config, workdir)
+  encoder = workdir if job.trains else root / job.independent
+  if job.cell is None:
+    images = open_training_images(config, check=False)
+    embed_training_images(encoder, config, images)
+  adapter = _fit(job, root, workdir / 'adapter') if job.adapter else None
+  judge(
+    {
+      'old': root / job.old if job.cell else None,
+      'new': encoder,
+    },
+    open_retrieval_sets(
+      config.evaluation.data, config.data.root, config.evaluation.crop_queries
+    ),
+    workdir,
+    batch_size=config.evaluation.batch_size,
+    workers=config.data.workers,
+    adapter=adapter,
+  )
+
+
+def check_jobs(jobs: Sequence[Job]) -> None:
+  """Refuses what cannot work, as far as configs tell, before any training.
+
+  Args:
+    jobs: that will be run.
+
+  Raises:
+    InputError: naming the job.
+  """
+  configs = {job.name: job.config for job in jobs}
+  for job in jobs:
+    try:
+      if job.adapter == 'procrustes':
+        require_widths(
+          job.config.model.dimension, configs[job.old].model.dimension
+        )
+      elif job.cell and job.trains:
+        check_old_encoder(job.config, configs[job.old])
+        if job.independent:
+          check_independent_config(
+            job.config, configs[job.independent], job.independent
+          )
+    except InputError as error:
+      raise InputError(f'{job.name}: {error}') from error
+
+
+def require_same_jobs(jobs: Sequence[Job], root: pathlib.Path) -> None:
+  """Refuses to mix trainings of two configs in one comparison.
+
+  Args:
+    jobs: that will be run, or are done and will not.
+    root: the comparison's folder.
+
+  Raises:
+    InputError: if a training that is done was by another config.
+  """
+  for job in jobs:
+    if job.trains and is_done(root, job):
+      require_same_run(root / job.name, job.config)
+
+
+def _fit(job: Job, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+  """Fits the cell's adapter to the stores of the training images."""
+  name = f'embeddings/{job.config.data.name}-train'
+  new, old = (
+    open_store(root / encoder / name) for encoder in (job.independent, job.old)
+  )
+  save_adapter(fit_adapter(job.adapter, new, old, seed=job.seed), path)
+  return path

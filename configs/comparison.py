@@ -1,0 +1,83 @@
+r"""The methods side by side on handwritten characters, with the noise shown.
+
+  python compare.py --config=configs/comparison.py \
+    --config.base.data.root=GLYPHS
+
+GLYPHS is the data of configs/glyphs.py. `upgrades`, `methods` and `starts` are
+names with what each changes in `base`; `blocks` says which of them are crossed.
+An adapter takes the place of a start of `independent`, since it is fitted after
+the training. docs/comparison.md has the tables.
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+from configs import glyphs
+
+COMPATIBLE = (
+  'advbct',
+  'bct',
+  'lce',
+  'unibct',
+  'hot_refresh',
+  'contrastive',
+  'l2',
+)
+ADAPTERS = ('procrustes', 'ridge', 'residual_mlp')
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Returns the grid of the paper's comparison, and what lies beyond it."""
+  base = glyphs.get_config()
+  upgrades = ('extended_class', 'extended_data', 'extended_backbone')
+  changes = {
+    'upgrades': {
+      'extended_class': {},
+      'extended_data': {'data': {'split': {'kind': 'extended_data'}}},
+      # The old backbone has half the channels of the new one.
+      'extended_backbone': {'old': {'model': {'width': 0.125}}},
+    },
+    'methods': {
+      **{name: {'method': name} for name in ('independent', *COMPATIBLE)},
+      # As MixBCT's authors have re-implemented AdvBCT.
+      'advbct_normalized': {
+        'method': 'advbct',
+        'advbct': {'discriminator_input': 'normalized', 'threshold': 0.4},
+      },
+    },
+    'starts': {
+      'fresh': {},
+      'old': {'model': {'init_weights': 'old'}},
+      'aligned': {
+        'model': {'init_weights': 'aligned'},
+        'epochs': 24,
+        'optimizer': {'learning_rate': 0.02, 'drop_epochs': (12, 19)},
+      },
+    },
+  }
+  config = config_dict.ConfigDict(changes)
+  config.base = base
+  config.blocks = (
+    {
+      'upgrades': upgrades,
+      'methods': ('independent', *COMPATIBLE),
+      'starts': ('fresh',),
+    },
+    {
+      'upgrades': upgrades,
+      'methods': ('independent',),
+      'starts': ADAPTERS,
+    },
+    {
+      'upgrades': ('extended_class',),
+      'methods': ('advbct', 'bct', 'l2'),
+      'starts': ('old', 'aligned'),
+    },
+    {
+      'upgrades': ('extended_class',),
+      'methods': ('advbct_normalized',),
+      'starts': ('fresh',),
+    },
+  )
+  config.seeds = (0, 1, 2)
+  return config

@@ -68,7 +68,8 @@ def read_results(path: pathlib.Path) -> list[CellResult]:
     contents = json.loads(path.read_text())
   except FileNotFoundError as error:
     raise InputError(
-      f'{path}: no such file; wanted: the results of a comparison. Run it first.'
+      f'{path}: no such file; wanted: the results of a comparison. Run '
+      'it first.'
     ) from error
   except ValueError as error:
     raise InputError(

@@ -4,7 +4,7 @@ Pan et al., "Boundary-aware backward-compatible representation via adversarial
 learning in image retrieval", CVPR 2023, arXiv 2305.02610.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from flax import linen as nn
 import jax
@@ -42,6 +42,9 @@ class AdvBCT(nn.Module):
     adversarial_weight: of the adversarial loss, times its schedule.
     axis_name: the mapped axis, None outside of any.
   """
+
+  label: ClassVar[str] = 'AdvBCT'
+  color: ClassVar[str] = '#D55E00'
 
   classes: int
   threshold: float = 1.0

@@ -25,6 +25,8 @@ class BCT(nn.Module):
     axis_name: the mapped axis, None outside of any.
   """
 
+  label: ClassVar[str] = 'BCT'
+  color: ClassVar[str] = '#56B4E9'
   uses_old_classifier: ClassVar[bool] = True
 
   classes: int

@@ -6,6 +6,8 @@ embeddings (van den Oord et al., "Representation learning with contrastive
 predictive coding", 2018, arXiv 1807.03748).
 """
 
+from typing import ClassVar
+
 from advbct_jax.methods.hot_refresh import HotRefresh
 
 
@@ -14,5 +16,8 @@ class Contrastive(HotRefresh):
 
   Attributes: those of `HotRefresh`.
   """
+
+  label: ClassVar[str] = 'Contrastive'
+  color: ClassVar[str] = '#999933'
 
   new_negatives: bool = False

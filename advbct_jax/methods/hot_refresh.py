@@ -8,6 +8,8 @@ Zhang et al., "Hot-refresh model upgrades with regression-free compatible
 training in image retrieval", ICLR 2022, arXiv 2201.09724.
 """
 
+from typing import ClassVar
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,9 @@ class HotRefresh(nn.Module):
     weight: of the loss.
     axis_name: the mapped axis, None outside of any.
   """
+
+  label: ClassVar[str] = 'Hot-refresh'
+  color: ClassVar[str] = '#000000'
 
   classes: int
   temperature: float = 0.01

@@ -22,6 +22,8 @@ class Independent(nn.Module):
     axis_name: the mapped axis, which it doesn't need.
   """
 
+  label: ClassVar[str] = 'Independent'
+  color: ClassVar[str] = '#009E73'
   needs_old_model: ClassVar[bool] = False
 
   classes: int

@@ -5,6 +5,8 @@ backward-compatible training", 2023, arXiv 2308.06948) has it as a baseline,
 with a threshold as "weakened L2".
 """
 
+from typing import ClassVar
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,9 @@ class L2(nn.Module):
     threshold: th, a distance that costs nothing.
     axis_name: the mapped axis, None outside of any.
   """
+
+  label: ClassVar[str] = 'L2'
+  color: ClassVar[str] = '#0072B2'
 
   classes: int
   weight: float = 10.0

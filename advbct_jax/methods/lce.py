@@ -3,6 +3,8 @@
 Meng et al., "Learning compatible embeddings", ICCV 2021, arXiv 2108.01958.
 """
 
+from typing import ClassVar
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,9 @@ class LCE(nn.Module):
     alignment_weight: of the alignment loss.
     axis_name: the mapped axis, None outside of any.
   """
+
+  label: ClassVar[str] = 'LCE'
+  color: ClassVar[str] = '#E69F00'
 
   classes: int
   boundary_weight: float = 1.0

@@ -8,6 +8,8 @@ IJCAI 2022, arXiv 2203.01583. As in the published code of AdvBCT, prototypes are
 the old class centres throughout; the paper refines them by propagation.
 """
 
+from typing import ClassVar
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,9 @@ class UniBCT(nn.Module):
     weight: of the loss.
     axis_name: the mapped axis, None outside of any.
   """
+
+  label: ClassVar[str] = 'UniBCT'
+  color: ClassVar[str] = '#CC79A7'
 
   classes: int
   scale: float = 30.0

@@ -20,7 +20,7 @@ from advbct_jax.command_line import exit_with_message, parse_flags
 from advbct_jax.data.configured_sets import open_data
 from advbct_jax.errors import InputError
 from advbct_jax.judge import has_embeddings, judge
-from advbct_jax.methods import needs_old_model
+from advbct_jax.methods import find_method
 from advbct_jax.retrieval.report import print_results
 from advbct_jax.training.checkpoints import latest_step, read_config
 from advbct_jax.training.old_side import old_path
@@ -53,7 +53,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       return
   retrieval_sets = open_data(config)
   old = None
-  if needs_old_model(config.method):
+  if find_method(config.method).needs_old_model:
     path = old_path(config, workdir)
     selections = workdir / 'embeddings' / 'old'
     if not config.old.path or has_embeddings(
@@ -95,7 +95,10 @@ def _finished_results(
     if facts.get('kind') == 'revisited'
   )
   # An old encoder that could not be judged then may have its vectors now.
-  both = 'old' in results['encoders'] or not needs_old_model(config.method)
+  both = (
+    'old' in results['encoders']
+    or not find_method(config.method).needs_old_model
+  )
   wanted = list(results['datasets']) == names and same_protocol and both
   return results if wanted else None
 

@@ -208,12 +208,13 @@ _BACKBONES = {
 
 def _products_of_embedding(backbone, head, dtype):
   module = Encoder(_BACKBONES[backbone](dtype=dtype), dimension=8, head=head)
-  image = jnp.zeros((1, SIZE, SIZE, 3), jnp.uint8)
-  variables = module.init(
-    jax.random.key(0), image.astype(jnp.float32), train=False
+  image = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+  shapes = jax.eval_shape(
+    partial(module.init, train=False), jax.random.key(0), jnp.float32(image)
   )
+  variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   encoder = FrozenEncoder('tiny', module, variables, SIZE)
-  return products(encoder.embed, np.asarray(image)[None])
+  return products(encoder.embed, image[None])
 
 
 @pytest.mark.parametrize('on_patches', [True, False])

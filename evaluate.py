@@ -45,6 +45,12 @@ _CROP_QUERIES = flags.DEFINE_bool(
 )
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 256, 'Images at a time.')
 _WORKERS = flags.DEFINE_integer('workers', 0, 'Processes that decode images.')
+_DTYPE = flags.DEFINE_enum(
+  'dtype',
+  'float32',
+  ['float32', 'bfloat16'],
+  'What the encoders of runs compute in. Stores of the two are not mixed.',
+)
 flags.mark_flag_as_required('new')
 
 
@@ -69,6 +75,7 @@ def main(argv: Sequence[str]) -> None:
       workdir,
       batch_size=_BATCH_SIZE.value,
       workers=_WORKERS.value,
+      dtype=_DTYPE.value,
       adapter=_ADAPTER.value,
     )
 

@@ -18,6 +18,7 @@ from ml_collections import config_flags
 
 from advbct_jax.command_line import exit_with_message, parse_flags
 from advbct_jax.data.configured_sets import open_data
+from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
 from advbct_jax.errors import InputError
 from advbct_jax.judge import has_embeddings, judge
 from advbct_jax.methods import find_method
@@ -70,6 +71,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     workdir,
     batch_size=config.evaluation.batch_size,
     workers=config.data.workers,
+    dtype=config.evaluation.dtype,
   )
 
 
@@ -99,7 +101,12 @@ def _finished_results(
     'old' in results['encoders']
     or not find_method(config.method).needs_old_model
   )
-  wanted = list(results['datasets']) == names and same_protocol and both
+  new = results['encoders']['new']
+  same_dtype = (
+    new.get('compute_dtype', UNSAID_COMPUTE_DTYPE) == config.evaluation.dtype
+  )
+  same_sets = list(results['datasets']) == names
+  wanted = same_sets and same_protocol and both and same_dtype
   return results if wanted else None
 
 

@@ -1,9 +1,12 @@
-"""Embeds the training images with a trained encoder, into a store.
+"""Embeds images with a trained encoder, into stores.
 
   python -m advbct_jax.embed RUN [--data_root=FOLDER] [--data_name=NAME]
+  python -m advbct_jax.embed RUN --data=roxford5k,rparis6k --data_root=FOLDER
 
-The store is RUN/embeddings/NAME-train. Another training can be tied to it, and
-an adapter fitted to it. A killed call goes on where it stopped.
+The stores lie in RUN/embeddings. That of the training images is NAME-train:
+another training can be tied to it, and an adapter fitted to it. With --data
+they are those of the index and the queries of retrieval sets, which an
+evaluation then finds. A killed call goes on where it stopped.
 """
 
 import argparse
@@ -11,53 +14,6 @@ from collections.abc import Sequence
 import pathlib
 
 from advbct_jax.command_line import exit_with_message
-from advbct_jax.data import gldv2
-from advbct_jax.embeddings.extract import extract
-from advbct_jax.embeddings.store import EmbeddingStore
-from advbct_jax.errors import InputError
-from advbct_jax.training.checkpoints import load_encoder, read_config
-from advbct_jax.training.workdir import require_finished
-
-
-def embed_training_set(
-  workdir: pathlib.Path,
-  data_root: str = '',
-  data_name: str = '',
-  *,
-  batch_size: int = 256,
-  workers: int = 0,
-) -> EmbeddingStore:
-  """Fills or opens a run's store of training images.
-
-  Args:
-    workdir: of a finished run.
-    data_root: a folder in GLDv2's layout; '' for that of the run's config.
-    data_name: what it is called; '' for the name in the run's config.
-    batch_size: images at a time.
-    workers: processes that decode images; 0 takes threads.
-
-  Returns:
-    The complete store.
-
-  Raises:
-    InputError: if the run is not finished, or nobody says where the data are.
-  """
-  data = read_config(workdir).data
-  require_finished(workdir)
-  root, name = data_root or data.get('root'), data_name or data.get('name')
-  if not root or not name:
-    raise InputError(
-      f'{workdir}: its config names no training images; wanted: --data_root, '
-      'the folder with train_clean.csv, and --data_name.'
-    )
-  image_set = gldv2.load_train(pathlib.Path(root), name)
-  return extract(
-    load_encoder(workdir),
-    image_set,
-    workdir / 'embeddings' / image_set.name,
-    batch_size=batch_size,
-    workers=workers,
-  )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,31 +22,64 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: what follows the program's name; None takes `sys.argv`.
   """
+  flags = _build_parser().parse_args(arguments)
+  with exit_with_message():
+    # Only now: importing JAX and Orbax takes seconds, --help should not.
+    from advbct_jax.training.run_stores import embed_named_sets
+
+    for store in embed_named_sets(
+      flags.run,
+      [spec for spec in flags.data.split(',') if spec],
+      flags.data_root,
+      flags.data_name,
+      crop_queries=flags.crop_queries,
+      batch_size=flags.batch_size,
+      workers=flags.workers,
+      dtype=flags.dtype,
+    ):
+      print(f'{store.path}: {store.card.count} × {store.card.dimension}')
+
+
+def _build_parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m advbct_jax.embed',
-    description='Embeds the training images with a trained encoder.',
+    description='Embeds images with a trained encoder, into RUN/embeddings: '
+    'the training images, or the index and queries of retrieval sets.',
   )
   parser.add_argument('run', type=pathlib.Path, help='the workdir of a run')
+  parser.add_argument(
+    '--data',
+    default='',
+    help='retrieval sets, NAME or NAME:ROOT, …; the training images if left',
+  )
   parser.add_argument(
     '--data_root', default='', help='as in its config if left'
   )
   parser.add_argument(
-    '--data_name', default='', help='as in its config if left'
+    '--data_name',
+    default='',
+    help='of the training images; as in its config if left',
+  )
+  parser.add_argument(
+    '--nocrop_queries',
+    dest='crop_queries',
+    action='store_false',
+    help='embed queries whole, not cropped to their boxes',
   )
   parser.add_argument('--batch_size', type=int, default=256)
   parser.add_argument(
-    '--workers', type=int, default=0, help='processes that decode images'
+    '--workers',
+    type=int,
+    default=0,
+    help='processes that decode images; 0 takes a thread a core',
   )
-  flags = parser.parse_args(arguments)
-  with exit_with_message():
-    store = embed_training_set(
-      flags.run,
-      flags.data_root,
-      flags.data_name,
-      batch_size=flags.batch_size,
-      workers=flags.workers,
-    )
-    print(f'{store.path}: {store.card.count} × {store.card.dimension}')
+  parser.add_argument(
+    '--dtype',
+    choices=('float32', 'bfloat16'),
+    default='float32',
+    help='what the encoder computes in; stores of the two are not mixed',
+  )
+  return parser
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ import ml_collections
 from advbct_jax.data.augmentation import AUGMENTATIONS
 from advbct_jax.data.images import NORMALIZATIONS
 from advbct_jax.errors import InputError
+from advbct_jax.models.encoder import COMPUTE_DTYPES
 from advbct_jax.training.schedules import OPTIMIZERS, SCHEDULES
 
 
@@ -25,6 +26,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     {
       'data.augmentation': AUGMENTATIONS,
       'data.normalization': NORMALIZATIONS,
+      'evaluation.dtype': COMPUTE_DTYPES,
       'optimizer.name': OPTIMIZERS,
       'optimizer.schedule': SCHEDULES,
     },

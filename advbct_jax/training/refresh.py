@@ -1,6 +1,5 @@
 """The memory of a method, renewed on the host between two epochs."""
 
-import contextlib
 import dataclasses
 from typing import Any
 
@@ -8,9 +7,10 @@ import jax
 import numpy as np
 
 from advbct_jax import parallel
-from advbct_jax.data.pipeline import ordered_batches
-from advbct_jax.embeddings.extract import FrozenEncoder
+from advbct_jax.embeddings.extract import FrozenEncoder, embed_all
 from advbct_jax.methods.method import MEMORY, Memory
+from advbct_jax.models.encoder import make_encoder
+from advbct_jax.training.checkpoints import encoder_options
 from advbct_jax.training.run import Run
 from advbct_jax.training.state import TrainState
 
@@ -70,9 +70,10 @@ def embed_training_set(run: Run, state: TrainState) -> np.ndarray:
   """
   config, load = run.config, run.data.load
   variables = {'params': state.params, 'batch_stats': state.batch_stats}
+  options = encoder_options(config.model) | {'dtype': config.evaluation.dtype}
   encoder = FrozenEncoder(
     name=config.model.architecture,
-    module=run.method(axis_name=None).encoder,
+    module=make_encoder(**options),
     variables={
       collection: tree['encoder']
       for collection, tree in variables.items()
@@ -81,22 +82,12 @@ def embed_training_set(run: Run, state: TrainState) -> np.ndarray:
     image_size=load.size,
     normalization=config.data.normalization,
   )
-  devices = jax.local_device_count()
-  size = -(-config.evaluation.batch_size // devices) * devices
-  count = len(load.image_set)
-  # The last batch repeats its last image, so that nothing compiles anew.
-  rows = [
-    np.minimum(np.arange(start, start + size), count - 1)
-    for start in range(0, count, size)
-  ]
-  with contextlib.closing(
-    ordered_batches(load, rows, config.data.workers)
-  ) as batches:
-    embedded = [
-      jax.device_get(encoder.embed(parallel.shard(batch['image'])))
-      for batch in batches
-    ]
-  return np.concatenate(embedded).reshape(len(rows) * size, -1)[:count]
+  return embed_all(
+    encoder,
+    load,
+    batch_size=config.evaluation.batch_size,
+    workers=config.data.workers,
+  )
 
 
 def _described(memory: Any) -> dict[str, str]:

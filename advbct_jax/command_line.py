@@ -1,12 +1,11 @@
-"""What the commands share: how they read flags and how they fail."""
+"""How the commands fail."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import contextlib
-import re
 import signal
 import sys
 
-from absl import flags, logging
+from absl import logging
 
 from advbct_jax.errors import DivergedError, InputError, StoppedError
 
@@ -34,29 +33,3 @@ def exit_with_message() -> Iterator[None]:
   except KeyboardInterrupt:
     print('\nstopped; run the same command again to go on.', file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
-
-
-def parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses flags; an unknown `--config.x` exits with the nearest known name.
-
-  Args:
-    argv: the command line, program first.
-
-  Returns:
-    What is left of it.
-  """
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    message = str(error)
-  # ml_collections lets these through, with a helpful text.
-  except (AttributeError, KeyError) as error:
-    text = re.sub(r"\\'|['\"]", '', str(error)).replace('\\n', '\n')
-    field, _, hint = text.partition('\n')
-    message = text
-    if ' ' not in field:
-      message = f'the config has no field {field}. {hint}'.rstrip()
-  except (OSError, TypeError) as error:
-    message = str(error)
-  print(f'error: {message}\nSee --help.', file=sys.stderr)
-  sys.exit(2)

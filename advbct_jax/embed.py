@@ -1,16 +1,13 @@
 """Embeds the training images with a trained encoder, into a store.
 
-  python -m advbct_jax.embed RUN [--data_root=FOLDER] [--data_name=NAME]
+  advbct embed WORKDIR [--data_root=FOLDER] [--data_name=NAME]
 
-The store is RUN/embeddings/NAME-train. Another training can be tied to it, and
-an adapter fitted to it. A killed call goes on where it stopped.
+The store is WORKDIR/embeddings/NAME-train. Another training can be tied to it,
+and an adapter fitted to it. A killed call goes on where it stopped.
 """
 
-import argparse
-from collections.abc import Sequence
 import pathlib
 
-from advbct_jax.command_line import exit_with_message
 from advbct_jax.data import gldv2
 from advbct_jax.embeddings.extract import extract
 from advbct_jax.embeddings.store import EmbeddingStore
@@ -60,38 +57,7 @@ def embed_training_set(
   )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-  """Runs the command line.
-
-  Args:
-    arguments: what follows the program's name; None takes `sys.argv`.
-  """
-  parser = argparse.ArgumentParser(
-    prog='python -m advbct_jax.embed',
-    description='Embeds the training images with a trained encoder.',
-  )
-  parser.add_argument('run', type=pathlib.Path, help='the workdir of a run')
-  parser.add_argument(
-    '--data_root', default='', help='as in its config if left'
-  )
-  parser.add_argument(
-    '--data_name', default='', help='as in its config if left'
-  )
-  parser.add_argument('--batch_size', type=int, default=256)
-  parser.add_argument(
-    '--workers', type=int, default=0, help='processes that decode images'
-  )
-  flags = parser.parse_args(arguments)
-  with exit_with_message():
-    store = embed_training_set(
-      flags.run,
-      flags.data_root,
-      flags.data_name,
-      batch_size=flags.batch_size,
-      workers=flags.workers,
-    )
-    print(f'{store.path}: {store.card.count} × {store.card.dimension}')
-
-
 if __name__ == '__main__':
+  from advbct_jax.commands.embed import main
+
   main()

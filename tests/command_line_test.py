@@ -1,47 +1,7 @@
-from absl import flags
 import pytest
 
 from advbct_jax import command_line
 from advbct_jax.errors import InputError
-
-
-@pytest.fixture
-def given(monkeypatch):
-  """Flags of which one is required, in the place of the program's."""
-  values = flags.FlagValues()
-  flags.DEFINE_integer('count', None, 'How many.', flag_values=values)
-  flags.mark_flag_as_required('count', flag_values=values)
-  monkeypatch.setattr(command_line.flags, 'FLAGS', values)
-  return values
-
-
-def test_flags_are_read_and_the_rest_is_given_back(given):
-  assert command_line.parse_flags(['program', '--count=3', 'rest']) == [
-    'program',
-    'rest',
-  ]
-  assert given.count == 3
-
-
-@pytest.mark.parametrize(
-  ('arguments', 'message'),
-  [
-    ([], 'flag --count=None: Flag --count must have a value other than None.'),
-    (['--count=many'], 'flag --count=many: invalid literal for int()'),
-    (['--cuont=3'], "Unknown command line flag 'cuont'. Did you mean: count ?"),
-  ],
-)
-def test_wrong_flags_end_the_program_with_a_sentence(
-  given, capsys, arguments, message
-):
-  with pytest.raises(SystemExit) as ended:
-    command_line.parse_flags(['program', *arguments])
-
-  assert ended.value.code == 2
-  error = capsys.readouterr().err
-  assert error.startswith('error: ')
-  assert message in error
-  assert error.endswith('\nSee --help.\n')
 
 
 def test_input_errors_end_the_program_with_their_message(capsys):

@@ -1,30 +1,17 @@
 """The tiny upgrade as fixtures, and commands as functions."""
 
 from collections.abc import Callable, Iterator
-import importlib.util
 import pathlib
-import sys
-import types
 
-from absl.testing import flagsaver
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 import ml_collections
 import pytest
 
-from advbct_jax.command_line import parse_flags
+from advbct_jax import commands
+from advbct_jax.experiment import train_and_judge
 from advbct_jax.models.resnet import RESNETS
 from tests.tiny_upgrade import TINY, tiny_config, write_landmarks
-
-_REPOSITORY = pathlib.Path(__file__).parents[1]
-
-
-def load_command(name: str) -> types.ModuleType:
-  """Imports `train.py` or `evaluate.py` afresh; both define some flags."""
-  spec = importlib.util.spec_from_file_location(name, _REPOSITORY / name)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -65,33 +52,19 @@ def finished(
 ) -> pathlib.Path:
   """The workdir of a tiny upgrade that is all done; not to be changed."""
   workdir = tmp_path_factory.mktemp('finished')
-  with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+  with pytest.MonkeyPatch.context() as patch:
     patch.setitem(RESNETS, 'tiny', TINY)
-    load_command('train.py').run(tiny_config(landmarks), workdir)
+    train_and_judge(tiny_config(landmarks), workdir)
   return workdir
-
-
-@pytest.fixture
-def train() -> Iterator[types.ModuleType]:
-  """`train.py` as a module."""
-  with flagsaver.flagsaver():
-    yield load_command('train.py')
 
 
 @pytest.fixture
 def command(
   monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., None]:
-  """Runs a command line in this process: `command('train.py', '--config=…')`.
+  """Runs `advbct` in this process: `command('train', '--config=…')`.
 
   Where the command would end, `SystemExit` is raised.
   """
   monkeypatch.setattr('absl.logging.set_verbosity', lambda level: None)
-
-  def run(name: str, *arguments: str) -> None:
-    with flagsaver.flagsaver():
-      # Config flags look at the command line by themselves.
-      monkeypatch.setattr(sys, 'argv', [name, *arguments])
-      load_command(name).main(parse_flags(sys.argv))
-
-  return run
+  return lambda *line: commands.main(line)

@@ -4,7 +4,6 @@ The index is three files, `NAME.faiss`, `NAME.ids.txt` and the card `NAME.json`,
 and `NAME.report.json` says what it costs in recall and gains in speed and size.
 """
 
-import argparse
 from collections.abc import Iterator
 import contextlib
 import dataclasses
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from advbct_jax.atomic_files import write_text
-from advbct_jax.embeddings.store import Card, EmbeddingStore, open_store
+from advbct_jax.embeddings.store import Card, EmbeddingStore
 from advbct_jax.errors import InputError
 from advbct_jax.retrieval import index_quality, service_index
 from advbct_jax.retrieval.index import write_index
@@ -26,58 +25,6 @@ from advbct_jax.retrieval.service_index import Recipe
 _SUFFIX = '.faiss'
 # Files of vectors that have ids and a card under the same names beside them.
 _OTHER_VECTORS = ('.npy', '.npz', '.parquet', '.index')
-
-
-def add_commands(commands: argparse._SubParsersAction) -> None:
-  """Adds `to-faiss` to the commands of a parser."""
-  parser = commands.add_parser(
-    'to-faiss',
-    help='build a FAISS index for a service from an embedding store',
-    description='Builds a FAISS index for cosine similarity from an embedding '
-    'store, and says what it finds and how fast. faiss.read_index reads it; '
-    'normalise queries to length 1.',
-  )
-  parser.add_argument('store', type=pathlib.Path, help='an embedding store')
-  parser.add_argument(
-    'out', type=pathlib.Path, help='NAME.faiss; replaced where it is there'
-  )
-  parser.add_argument(
-    '--kind', choices=service_index.OPTIONS, required=True, help='of the index'
-  )
-  for name, meaning in (
-    ('lists', 'ivf: inverted lists (4·√N, of 39 vectors or more)'),
-    ('probes', 'ivf: lists that a query looks into (a sixteenth of them)'),
-    ('bytes', 'ivf_pq: of a vector, a divisor of its width D (about D/8)'),
-    ('neighbors', 'hnsw: of a vector in the graph (32)'),
-  ):
-    parser.add_argument(f'--{name}', type=int, help=meaning)
-  parser.add_argument(
-    '--integer_ids',
-    action='store_true',
-    help="FAISS's ids are the store's, which are integers, instead of lines "
-    'of NAME.ids.txt',
-  )
-  parser.add_argument(
-    '--compatible',
-    action='store_true',
-    help="only the first components of a wider encoder's vectors, which can be "
-    'compared with old ones: for as long as both are in one index',
-  )
-  parser.add_argument(
-    '--queries',
-    type=pathlib.Path,
-    help='a store of queries for the report (vectors of the gallery)',
-  )
-  parser.add_argument(
-    '--noreport', action='store_true', help='build the index and leave it there'
-  )
-  parser.add_argument(
-    '--seed',
-    type=int,
-    default=0,
-    help='chooses the training sample and the queries (%(default)s)',
-  )
-  parser.set_defaults(run=_run)
 
 
 def export_index(
@@ -154,20 +101,6 @@ def export_index(
     with _writing(report_path):
       write_text(report_path, json.dumps(facts, indent=2) + '\n')
   return facts
-
-
-def _run(flags: argparse.Namespace) -> None:
-  facts = export_index(
-    open_store(flags.store),
-    flags.out,
-    Recipe(flags.kind, flags.lists, flags.probes, flags.bytes, flags.neighbors),
-    open_store(flags.queries) if flags.queries else None,
-    flags.integer_ids,
-    flags.compatible,
-    not flags.noreport,
-    flags.seed,
-  )
-  print(f'{flags.out}: {describe(facts)}')
 
 
 def describe(facts: dict[str, Any]) -> str:

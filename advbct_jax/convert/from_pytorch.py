@@ -1,13 +1,12 @@
 """Weights of PyTorch become a workdir, as if they had been trained here.
 
-  python -m advbct_jax.convert from-pytorch IN.safetensors WORKDIR
+  advbct convert from-pytorch IN.safetensors WORKDIR
 
 Float32 weights that have a place here go out again bit for bit; to-pytorch
 --layout=original gives them their own names and BatchNorm's counters, too.
 Half precision becomes float32, and classifiers called fc or head are left out.
 """
 
-import argparse
 import collections
 from collections.abc import Iterable, Mapping
 import dataclasses
@@ -69,53 +68,6 @@ _MODEL_FIELDS = (
   'dimension',
   'compatible_dimension',
 )
-
-
-def add_commands(commands: argparse._SubParsersAction) -> None:
-  """Adds `from-pytorch` to a command line.
-
-  Args:
-    commands: what `ArgumentParser.add_subparsers` gives.
-  """
-  parser = commands.add_parser(
-    'from-pytorch',
-    help='make a workdir of weights of timm, torchvision, AdvBCT, '
-    'OpenCompatible or to-pytorch',
-  )
-  parser.add_argument(
-    'weights',
-    metavar='IN',
-    help='FILE.safetensors, FILE.pth (with torch) or hf://OWNER/REPO/FILE',
-  )
-  parser.add_argument('workdir', type=pathlib.Path, help='a new folder')
-  parser.add_argument(
-    '--image_size',
-    type=int,
-    help='side in pixels that images are squashed to (default: as the card or '
-    f'the position embeddings say, else {_DEFAULT_IMAGE_SIZE})',
-  )
-  parser.add_argument(
-    '--pooling',
-    help='mean or gem for a ResNet, cls or mean for a ViT (default: as the '
-    'card or the weights say)',
-  )
-  parser.add_argument(
-    '--normalization',
-    choices=NORMALIZATIONS,
-    help="of pixels: ImageNet's mean and deviation, or half, 0.5 and 0.5, as "
-    "most of timm's ViTs expect it (default: as the card says, else imagenet)",
-  )
-  parser.set_defaults(
-    run=lambda flags: print(
-      import_weights(
-        flags.weights,
-        flags.workdir,
-        flags.image_size,
-        flags.pooling,
-        flags.normalization,
-      )
-    )
-  )
 
 
 def import_weights(

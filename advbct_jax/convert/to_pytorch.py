@@ -1,9 +1,8 @@
 """A trained encoder goes to PyTorch.
 
-python -m advbct_jax.convert to-pytorch WORKDIR OUT.safetensors
+advbct convert to-pytorch WORKDIR OUT.safetensors
 """
 
-import argparse
 from collections.abc import Iterable, Mapping
 import dataclasses
 import pathlib
@@ -49,34 +48,6 @@ _LAYOUT_OF_HEAD = {
   'linear': 'opencompatible',
   'none': 'timm',
 }
-
-
-def add_commands(commands: argparse._SubParsersAction) -> None:
-  """Adds `to-pytorch` to a command line.
-
-  Args:
-    commands: what `ArgumentParser.add_subparsers` gives.
-  """
-  parser = commands.add_parser(
-    'to-pytorch',
-    help='write a trained encoder as safetensors or .pth, with a card',
-  )
-  parser.add_argument('workdir', type=pathlib.Path, help='a finished run')
-  parser.add_argument(
-    'out', type=pathlib.Path, help='FILE.safetensors, or FILE.pth (with torch)'
-  )
-  parser.add_argument(
-    '--layout',
-    choices=[*LAYOUTS, ORIGINAL],
-    help='whose names the weights get; timm is for the backbone alone, '
-    'original for those that from-pytorch found (default: published, '
-    'opencompatible or timm for the heads batch_norm, linear or none)',
-  )
-  parser.set_defaults(
-    run=lambda flags: print(
-      export_weights(flags.workdir, flags.out, flags.layout)
-    )
-  )
 
 
 def export_weights(

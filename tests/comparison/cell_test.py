@@ -298,7 +298,7 @@ def test_the_command_runs_a_job_alone_and_marks_it_done(
 ):
   root = tmp_path / 'root'
   command(
-    'compare.py',
+    'compare',
     f'--config={grid_file}',
     f'--workdir={root}',
     '--job=old/extended_data/0',
@@ -333,7 +333,7 @@ def test_the_command_refuses_what_the_grid_lacks_and_writes_nothing(
 ):
   root = tmp_path / 'root'
   with pytest.raises(SystemExit) as ended:
-    command('compare.py', f'--config={grid_file}', f'--workdir={root}', option)
+    command('compare', f'--config={grid_file}', f'--workdir={root}', option)
 
   assert ended.value.code == 2
   assert message in capsys.readouterr().err
@@ -353,7 +353,7 @@ def test_the_command_writes_tables_of_seeds_that_were_done_before_too(
     (root / job.name / 'results.json').write_text(done.read_text())
     mark_done(root, job)
   command(
-    'compare.py',
+    'compare',
     f'--config={grid_file}',
     f'--workdir={root}',
     '--seeds=5',

@@ -3,7 +3,8 @@ import pathlib
 from PIL import Image
 import pytest
 
-from advbct_jax.data import gldv2, prepare, revisited
+from advbct_jax.commands.prepare import main
+from advbct_jax.data import gldv2, revisited
 
 
 @pytest.fixture
@@ -19,15 +20,13 @@ def birds(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def test_own_images_then_records_then_load(birds, tmp_path, capsys):
   out, packed = tmp_path / 'out', tmp_path / 'packed'
-  assert prepare.main(['own', str(birds), str(out), '--held_out=0.5']) == 0
+  main(['own', str(birds), str(out), '--held_out=0.5'])
   printed = capsys.readouterr().out
   assert '10 images to train on' in printed
   assert '8 index images and 2 queries' in printed
-  assert f'train.py --config=configs/gldv2.py --config.data.root={out}' in (
-    printed
-  )
+  assert f'advbct train --config=gldv2 --config.data.root={out} ' in printed
   arguments = ['records', f'gldv2:{out}', str(packed), '--longest_side=4']
-  assert prepare.main(arguments) == 0
+  main(arguments)
   assert f'--config.data.root={packed}' in capsys.readouterr().out
   train = gldv2.load_train(packed)
   assert len(train) == 10
@@ -36,7 +35,7 @@ def test_own_images_then_records_then_load(birds, tmp_path, capsys):
 
 def test_a_revisited_set_is_packed(revisited_root, tmp_path, capsys):
   out = tmp_path / 'packed'
-  assert prepare.main(['records', f'rtiny:{revisited_root}', str(out)]) == 0
+  main(['records', f'rtiny:{revisited_root}', str(out)])
   assert f'--data=rtiny:{out}' in capsys.readouterr().out
   assert revisited.load_retrieval(out, 'rtiny').gallery.images[3]
 
@@ -59,7 +58,10 @@ def test_input_to_be_mended_is_one_line_and_status_2(
 ):
   monkeypatch.chdir(tmp_path)
   arguments = [argument.format(birds=birds) for argument in arguments]
-  assert prepare.main(arguments) == 2
+  with pytest.raises(SystemExit) as ended:
+    main(arguments)
+
+  assert ended.value.code == 2
   printed = capsys.readouterr()
   assert printed.err.startswith('error: ')
   assert message in printed.err

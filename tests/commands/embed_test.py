@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from advbct_jax.embed import main
+from advbct_jax.commands.embed import main
 from advbct_jax.embeddings.store import open_store
 from tests.tiny_upgrade import contents
 

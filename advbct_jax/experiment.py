@@ -7,9 +7,8 @@ from typing import Any
 import ml_collections
 
 from advbct_jax.data.configured_sets import open_data
-from advbct_jax.judge import has_embeddings, judge
+from advbct_jax.judge import has_embeddings, judge, print_judgement
 from advbct_jax.methods import needs_old_model
-from advbct_jax.retrieval.report import print_results
 from advbct_jax.training.checkpoints import latest_step, read_config
 from advbct_jax.training.old_side import old_path
 from advbct_jax.training.upgrade import train_upgrade
@@ -29,8 +28,7 @@ def train_and_judge(
     require_same_run(workdir, config)
     if results := _finished_results(config, workdir):
       print(f'{workdir}: all done')
-      print_results(results)
-      print(f'\nreport: {workdir / "report.md"}')
+      print_judgement(results, workdir)
       return
   retrieval_sets = open_data(config)
   old = None
@@ -45,13 +43,14 @@ def train_and_judge(
   if not retrieval_sets:
     print('config.evaluation.data names no data set, so nothing is judged')
     return
-  judge(
+  results = judge(
     {'old': old, 'new': workdir},
     retrieval_sets,
     workdir,
     batch_size=config.evaluation.batch_size,
     workers=config.data.workers,
   )
+  print_judgement(results, workdir)
 
 
 def _finished_results(

@@ -25,6 +25,15 @@ def fit_adapter(
 ) -> Adapter:
   """Fits a map of new vectors to old ones.
 
+  >>> import advbct_jax
+  >>> vectors = np.random.default_rng(0).normal(size=(20, 3))
+  >>> ids = [f'image{number}' for number in range(20)]
+  >>> new = advbct_jax.make_store('new', vectors, ids, 'ours', version='2')
+  >>> old = advbct_jax.make_store('old', -vectors, ids, 'ours', version='1')
+  >>> adapter = advbct_jax.fit_adapter('ridge', new, old, penalty=1e-6)
+  >>> adapter.apply(vectors[:1]) @ vectors[0] < 0
+  array([ True])
+
   Args:
     kind: a key of `ADAPTERS`.
     new_store: the new encoder's vectors [N, D] of N images.

@@ -48,9 +48,20 @@ def adapted_card(adapter: Adapter, card: Card) -> Card:
 
 
 def adapt_store(
-  adapter: Adapter, store: EmbeddingStore, path: pathlib.Path
+  adapter: Adapter, store: EmbeddingStore, path: pathlib.Path | str
 ) -> EmbeddingStore:
   """Maps a store, a chunk at a time.
+
+  >>> import advbct_jax
+  >>> import numpy
+  >>> vectors = numpy.random.default_rng(0).normal(size=(20, 3))
+  >>> ids = [f'image{number}' for number in range(20)]
+  >>> new = advbct_jax.make_store('new', vectors, ids, 'ours', version='2')
+  >>> old = advbct_jax.make_store('old', -vectors, ids, 'ours', version='1')
+  >>> adapter = advbct_jax.fit_adapter('procrustes', new, old)
+  >>> mapped = advbct_jax.adapt_store(adapter, new, 'mapped')
+  >>> mapped.card.encoder, mapped.card.count
+  ('ours+procrustes', 20)
 
   A killed call goes on where it stopped; a complete store is only opened.
 

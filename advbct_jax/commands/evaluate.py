@@ -67,24 +67,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
   line = sys.argv[1:] if arguments is None else arguments
   parse_flags(values, 'advbct evaluate', _DESCRIPTION, line)
   with exit_with_message():
-    from advbct_jax.data.named_sets import open_retrieval_sets
+    from advbct_jax.api import evaluate
     from advbct_jax.embeddings.store import is_store
-    from advbct_jax.judge import judge
+    from advbct_jax.judge import print_judgement
 
     if not values.workdir and is_store(values.new):
       raise InputError(
         f'--new={values.new}: a store, in which results have no place. Name a '
         'folder for them by --workdir.'
       )
-    judge(
-      {
-        'old': values.old,
-        'new': values.new,
-        'independent': values.independent,
-      },
-      open_retrieval_sets(values.data, values.data_root, values.crop_queries),
-      pathlib.Path(values.workdir or f'{values.new}/evaluation'),
+    workdir = pathlib.Path(values.workdir or f'{values.new}/evaluation')
+    results = evaluate(
+      values.new,
+      values.data,
+      workdir,
+      old=values.old,
+      independent=values.independent,
+      adapter=values.adapter,
+      data_root=values.data_root,
+      crop_queries=values.crop_queries,
       batch_size=values.batch_size,
       workers=values.workers,
-      adapter=values.adapter,
     )
+    print_judgement(results, workdir)

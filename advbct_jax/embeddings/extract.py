@@ -36,6 +36,11 @@ _PIXELS = {
 class FrozenEncoder:
   """A trained encoder, ready to embed.
 
+  >>> import advbct_jax
+  >>> encoder = advbct_jax.load_encoder('runs/demo')
+  >>> encoder.name, encoder.image_size, encoder.module.dimension
+  ('tiny', 16, 8)
+
   Attributes:
     name: of its architecture.
     module: the encoder.
@@ -159,6 +164,37 @@ def extract(
         progress.update(len(batch['image']))
       store.write_chunk(chunk, np.concatenate(embeddings))
   return store.finish()
+
+
+def embed_set(
+  encoder: FrozenEncoder,
+  image_set: ImageSet,
+  *,
+  batch_size: int = 256,
+  workers: int = 0,
+) -> np.ndarray:
+  """Embeds a set of images in memory; the vectors are those of `extract`.
+
+  Args:
+    encoder: embeds.
+    image_set: N images.
+    batch_size: images at a time, over all devices of this process.
+    workers: processes that decode images; 0 takes threads.
+
+  Returns:
+    [N, D] float32.
+
+  Raises:
+    InputError: if an image cannot be read.
+  """
+  devices = jax.local_device_count()
+  batch_size = -(-min(batch_size, len(image_set)) // devices) * devices
+  batches = _cut(slice(0, len(image_set)), batch_size)
+  load = make_loader(image_set, encoder.image_size)
+  with contextlib.closing(ordered_batches(load, batches, workers)) as loaded:
+    return np.concatenate(
+      [_embed(encoder, batch['image'], batch_size) for batch in loaded]
+    )
 
 
 def _cut(rows: slice, size: int) -> list[np.ndarray]:

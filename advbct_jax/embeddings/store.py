@@ -95,6 +95,12 @@ class Card:
 class EmbeddingStore:
   """Embeddings on disk, written and read a chunk at a time.
 
+  >>> import advbct_jax
+  >>> vectors = np.eye(2, dtype=np.float32)
+  >>> store = advbct_jax.make_store('old', vectors, ['a', 'b'], 'ours')
+  >>> store.ids(), store.read_rows(np.array([1])).tolist()
+  (['a', 'b'], [[0.0, 1.0]])
+
   Attributes:
     path: the store's folder.
     card: its identity card.
@@ -294,6 +300,11 @@ def create_store(
 
 def open_store(path: pathlib.Path | str) -> EmbeddingStore:
   """Opens a complete store.
+
+  >>> import advbct_jax
+  >>> store = advbct_jax.open_store('runs/demo/old/embeddings/tiny-train')
+  >>> store.card.encoder, store.card.images, store.read().shape
+  ('tiny', 'tiny-train', (32, 8))
 
   Args:
     path: the store's folder.

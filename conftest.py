@@ -1,7 +1,9 @@
-"""The tiny upgrade as fixtures, and commands as functions."""
+"""The tiny upgrade as fixtures, commands as functions, examples in a folder."""
 
 from collections.abc import Callable, Iterator
+import os
 import pathlib
+import shutil
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -9,6 +11,7 @@ import ml_collections
 import pytest
 
 from advbct_jax import commands
+from advbct_jax.convert.to_pytorch import export_weights
 from advbct_jax.experiment import train_and_judge
 from advbct_jax.models.resnet import RESNETS
 from tests.tiny_upgrade import TINY, tiny_config, write_landmarks
@@ -56,6 +59,51 @@ def finished(
     patch.setitem(RESNETS, 'tiny', TINY)
     train_and_judge(tiny_config(landmarks), workdir)
   return workdir
+
+
+@pytest.fixture(scope='session')
+def run_of_examples(
+  finished: pathlib.Path,
+  landmarks: pathlib.Path,
+  tmp_path_factory: pytest.TempPathFactory,
+) -> pathlib.Path:
+  """What the documentation's examples name, made small.
+
+  A finished upgrade in `runs/demo`, its data in `data`, its encoder in
+  `encoder.safetensors`, and the picture `photo.jpg`.
+  """
+  folder = tmp_path_factory.mktemp('examples')
+  shutil.copytree(finished, folder / 'runs/demo')
+  shutil.copytree(landmarks, folder / 'data')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(RESNETS, 'tiny', TINY)
+    export_weights(finished, folder / 'encoder.safetensors')
+  shutil.copy(next(landmarks.rglob('*.jpg')), folder / 'photo.jpg')
+  return folder
+
+
+@pytest.fixture
+def example_folder(
+  run_of_examples: pathlib.Path,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+) -> pathlib.Path:
+  """The working directory of one example, with what it may name."""
+  for path in run_of_examples.iterdir():
+    os.symlink(path, tmp_path / path.name)
+  monkeypatch.setitem(RESNETS, 'tiny', TINY)
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _folder_of_doctests(request: pytest.FixtureRequest) -> None:
+  """Runs the examples of what is public where there is something to run on."""
+  item = request.node
+  if isinstance(item, pytest.DoctestItem) and any(
+    'import advbct_jax' in example.source for example in item.dtest.examples
+  ):
+    request.getfixturevalue('example_folder')
 
 
 @pytest.fixture

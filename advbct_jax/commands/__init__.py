@@ -1,8 +1,8 @@
 """The command `advbct`: a module for each of its commands.
 
-Each has `main`, which takes what follows the command's name. Nobody waits for
-JAX or FAISS to see a `--help`, so whatever takes long to import is imported
-where a command begins its work, after its line is parsed.
+Each has `main`, which takes what follows the command's name, and `parse`, which
+only reads that. Nobody waits for JAX or FAISS to see a `--help`: what takes long
+to import is imported where a command begins its work, after its line is read.
 """
 
 from collections.abc import Sequence

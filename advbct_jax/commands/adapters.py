@@ -14,12 +14,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: what follows the command's name; None takes `sys.argv`.
   """
-  flags = _build_parser().parse_args(arguments)
+  flags = parse(arguments)
   with exit_with_message():
     flags.run(flags)
 
 
-def _build_parser() -> Parser:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+  """Reads the command line, or ends the program."""
   parser = Parser(
     prog='advbct adapters',
     description="Maps of a new encoder's vectors into the old encoder's "
@@ -68,7 +69,7 @@ def _build_parser() -> Parser:
   apply.add_argument('store', type=pathlib.Path)
   apply.add_argument('out_store', type=pathlib.Path)
   apply.set_defaults(run=_apply)
-  return parser
+  return parser.parse_args(arguments)
 
 
 def _fit(flags: argparse.Namespace) -> None:

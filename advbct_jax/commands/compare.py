@@ -22,7 +22,18 @@ a time. The same command goes on where it was stopped; --only, --seeds and
 all cells that are done by then."""
 
 
-def _define_flags() -> flags.FlagValues:
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Runs the command line.
+
+  Args:
+    arguments: what follows the command's name; None takes `sys.argv`.
+  """
+  with exit_with_message():
+    _compare(parse(sys.argv[1:] if arguments is None else arguments))
+
+
+def parse(arguments: Sequence[str]) -> flags.FlagValues:
+  """Reads the command line, or ends the program."""
   values = flags.FlagValues()
   flags.DEFINE_string(
     'workdir',
@@ -55,24 +66,13 @@ def _define_flags() -> flags.FlagValues:
   flags.DEFINE_string(
     'job', '', 'run this one alone, in this process', flag_values=values
   )
+  line = define_config(
+    values,
+    arguments,
+    'the comparison: a file, or the name of one that comes with advbct_jax',
+  )
+  parse_flags(values, 'advbct compare', _DESCRIPTION, line)
   return values
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-  """Runs the command line.
-
-  Args:
-    arguments: what follows the command's name; None takes `sys.argv`.
-  """
-  values = _define_flags()
-  with exit_with_message():
-    line = define_config(
-      values,
-      sys.argv[1:] if arguments is None else arguments,
-      'the comparison: a file, or the name of one that comes with advbct_jax',
-    )
-    parse_flags(values, 'advbct compare', _DESCRIPTION, line)
-    _compare(values)
 
 
 def _compare(values: flags.FlagValues) -> None:

@@ -20,12 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: what follows the command's name; None takes `sys.argv`.
   """
-  flags = _build_parser().parse_args(arguments)
+  flags = parse(arguments)
   with exit_with_message():
     flags.run(flags)
 
 
-def _build_parser() -> Parser:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+  """Reads the command line, or ends the program."""
   parser = Parser(
     prog='advbct convert', description='Weights and vectors come in and go out.'
   )
@@ -35,7 +36,7 @@ def _build_parser() -> Parser:
   _add_to_store(commands)
   _add_from_store(commands)
   _add_to_faiss(commands)
-  return parser
+  return parser.parse_args(arguments)
 
 
 def _add_to_pytorch(commands: argparse._SubParsersAction) -> None:

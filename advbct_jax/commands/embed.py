@@ -1,5 +1,6 @@
 """Embeds the training images with a trained encoder, into a store."""
 
+import argparse
 from collections.abc import Sequence
 import pathlib
 
@@ -13,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: what follows the command's name; None takes `sys.argv`.
   """
-  flags = _build_parser().parse_args(arguments)
+  flags = parse(arguments)
   with exit_with_message():
     from advbct_jax.embed import embed_training_set
 
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f'{store.path}: {store.card.count} × {store.card.dimension}')
 
 
-def _build_parser() -> Parser:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+  """Reads the command line, or ends the program."""
   parser = Parser(
     prog='advbct embed',
     description='Embeds the training images with a trained encoder. The store '
@@ -53,4 +55,4 @@ def _build_parser() -> Parser:
     default=0,
     help='processes that decode images; 0 takes threads (%(default)s)',
   )
-  return parser
+  return parser.parse_args(arguments)

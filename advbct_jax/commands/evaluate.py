@@ -19,7 +19,41 @@ Judges encoders on retrieval sets.
 An encoder is the workdir of a run, an embedding store or a folder of stores."""
 
 
-def _define_flags() -> flags.FlagValues:
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Runs the command line.
+
+  Args:
+    arguments: what follows the command's name; None takes `sys.argv`.
+  """
+  with exit_with_message():
+    values = parse(sys.argv[1:] if arguments is None else arguments)
+    from advbct_jax.api import evaluate
+    from advbct_jax.embeddings.store import is_store
+    from advbct_jax.judge import print_judgement
+
+    if not values.workdir and is_store(values.new):
+      raise InputError(
+        f'--new={values.new}: a store, in which results have no place. Name a '
+        'folder for them by --workdir.'
+      )
+    workdir = pathlib.Path(values.workdir or f'{values.new}/evaluation')
+    results = evaluate(
+      values.new,
+      values.data,
+      workdir,
+      old=values.old,
+      independent=values.independent,
+      adapter=values.adapter,
+      data_root=values.data_root,
+      crop_queries=values.crop_queries,
+      batch_size=values.batch_size,
+      workers=values.workers,
+    )
+    print_judgement(results, workdir)
+
+
+def parse(arguments: Sequence[str]) -> flags.FlagValues:
+  """Reads the command line, or ends the program."""
   values = flags.FlagValues()
   for name, meaning in (
     ('old', 'the encoder that filled the index'),
@@ -54,39 +88,5 @@ def _define_flags() -> flags.FlagValues:
     'workers', 0, 'processes that decode images', flag_values=values
   )
   flags.mark_flags_as_required(['new', 'data'], flag_values=values)
+  parse_flags(values, 'advbct evaluate', _DESCRIPTION, arguments)
   return values
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-  """Runs the command line.
-
-  Args:
-    arguments: what follows the command's name; None takes `sys.argv`.
-  """
-  values = _define_flags()
-  line = sys.argv[1:] if arguments is None else arguments
-  parse_flags(values, 'advbct evaluate', _DESCRIPTION, line)
-  with exit_with_message():
-    from advbct_jax.api import evaluate
-    from advbct_jax.embeddings.store import is_store
-    from advbct_jax.judge import print_judgement
-
-    if not values.workdir and is_store(values.new):
-      raise InputError(
-        f'--new={values.new}: a store, in which results have no place. Name a '
-        'folder for them by --workdir.'
-      )
-    workdir = pathlib.Path(values.workdir or f'{values.new}/evaluation')
-    results = evaluate(
-      values.new,
-      values.data,
-      workdir,
-      old=values.old,
-      independent=values.independent,
-      adapter=values.adapter,
-      data_root=values.data_root,
-      crop_queries=values.crop_queries,
-      batch_size=values.batch_size,
-      workers=values.workers,
-    )
-    print_judgement(results, workdir)

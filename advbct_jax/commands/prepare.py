@@ -15,12 +15,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: what follows the command's name; None takes `sys.argv`.
   """
-  flags = _build_parser().parse_args(arguments)
+  flags = parse(arguments)
   with exit_with_message():
     flags.run(flags)
 
 
-def _build_parser() -> Parser:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+  """Reads the command line, or ends the program."""
   parser = Parser(prog='advbct prepare', description='Prepares data sets.')
   commands = parser.add_subparsers(dest='command', required=True)
 
@@ -72,7 +73,7 @@ def _build_parser() -> Parser:
   landmarks.add_argument('out', help='the new folder')
   landmarks.add_argument('--sheet', help='PNG file for a contact sheet')
   landmarks.set_defaults(run=_landmarks)
-  return parser
+  return parser.parse_args(arguments)
 
 
 def _training_command(root: pathlib.Path) -> str:

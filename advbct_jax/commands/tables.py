@@ -1,5 +1,6 @@
 """Writes the tables and plots of comparisons anew."""
 
+import argparse
 from collections.abc import Sequence
 import pathlib
 
@@ -14,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: what follows the command's name; None takes `sys.argv`.
   """
-  flags = _build_parser().parse_args(arguments)
+  flags = parse(arguments)
   with exit_with_message():
     from advbct_jax.comparison.report import write_tables
     from advbct_jax.comparison.results import read_results
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f'tables and plots: {flags.out}/table.md')
 
 
-def _build_parser() -> Parser:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+  """Reads the command line, or ends the program."""
   parser = Parser(
     prog='advbct tables',
     description='Writes the tables and plots of comparisons anew: by another '
@@ -53,4 +55,4 @@ def _build_parser() -> Parser:
     metavar='METHOD/START',
     help='also tables of what each row has more than this one, seed by seed',
   )
-  return parser
+  return parser.parse_args(arguments)

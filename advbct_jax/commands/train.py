@@ -26,34 +26,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: what follows the command's name; None takes `sys.argv`.
   """
+  with exit_with_message():
+    values = parse(sys.argv[1:] if arguments is None else arguments)
+    workdir = pathlib.Path(values.workdir or default_workdir(values))
+    from advbct_jax.data.configured_sets import open_data
+    from advbct_jax.experiment import train_and_judge
+    from advbct_jax.training.upgrade import describe_upgrade
+
+    if values.dry_run:
+      open_data(values.config)
+      print(describe_upgrade(values.config, workdir))
+    else:
+      train_and_judge(values.config, workdir)
+
+
+def parse(arguments: Sequence[str]) -> flags.FlagValues:
+  """Reads the command line, or ends the program."""
   values = flags.FlagValues()
-  workdir_flag = flags.DEFINE_string(
+  flags.DEFINE_string(
     'workdir',
     None,
     'where everything goes; runs/CONFIG by default',
     flag_values=values,
   )
-  dry_run = flags.DEFINE_bool(
+  flags.DEFINE_bool(
     'dry_run',
     False,
     'build everything, say what would be done, and stop',
     flag_values=values,
   )
-  with exit_with_message():
-    line = define_config(
-      values,
-      sys.argv[1:] if arguments is None else arguments,
-      'the experiment: a file, or the name of one that comes with advbct_jax',
-    )
-    parse_flags(values, 'advbct train', _DESCRIPTION, line)
-    workdir = pathlib.Path(workdir_flag.value or default_workdir(values))
-    from advbct_jax.data.configured_sets import open_data
-    from advbct_jax.experiment import train_and_judge
-    from advbct_jax.training.upgrade import describe_upgrade
-
-    config = values.config
-    if dry_run.value:
-      open_data(config)
-      print(describe_upgrade(config, workdir))
-    else:
-      train_and_judge(config, workdir)
+  line = define_config(
+    values,
+    arguments,
+    'the experiment: a file, or the name of one that comes with advbct_jax',
+  )
+  parse_flags(values, 'advbct train', _DESCRIPTION, line)
+  return values

@@ -65,7 +65,8 @@ def test_the_workdir_is_called_as_the_config_by_default(
   runs = []
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(_TRAIN, lambda *call: runs.append(call))
-  monkeypatch.setattr('advbct_jax.experiment.judge', lambda *_, **__: None)
+  for name in ('judge', 'print_judgement'):
+    monkeypatch.setattr(f'advbct_jax.experiment.{name}', lambda *_, **__: None)
   command('train', f'--config={config_file}', '--config.epochs=5')
 
   ((config, workdir),) = runs

@@ -1,7 +1,6 @@
 """The tiny upgrade as fixtures, commands as functions, examples in a folder."""
 
 from collections.abc import Callable, Iterator
-import os
 import pathlib
 import shutil
 
@@ -11,9 +10,13 @@ import ml_collections
 import pytest
 
 from advbct_jax import commands
+from advbct_jax.api import evaluate
+from advbct_jax.convert.faiss_export import export_index
 from advbct_jax.convert.to_pytorch import export_weights
+from advbct_jax.embeddings.store import open_store
 from advbct_jax.experiment import train_and_judge
 from advbct_jax.models.resnet import RESNETS
+from advbct_jax.retrieval.service_index import Recipe
 from tests.tiny_upgrade import TINY, tiny_config, write_landmarks
 
 
@@ -69,15 +72,29 @@ def run_of_examples(
 ) -> pathlib.Path:
   """What the documentation's examples name, made small.
 
-  A finished upgrade in `runs/demo`, its data in `data`, its encoder in
-  `encoder.safetensors`, and the picture `photo.jpg`.
+  A finished upgrade in `runs/demo`, which was judged on `runs/landmarks` too;
+  its data in `data`, its encoder in `encoder.safetensors`, an index in
+  `index.faiss`, and the picture `photo.jpg`.
   """
   folder = tmp_path_factory.mktemp('examples')
   shutil.copytree(finished, folder / 'runs/demo')
   shutil.copytree(landmarks, folder / 'data')
+  (folder / 'runs/landmarks').symlink_to(folder / 'data')
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(RESNETS, 'tiny', TINY)
     export_weights(finished, folder / 'encoder.safetensors')
+    evaluate(
+      folder / 'runs/demo',
+      [f'landmarks:{folder / "data"}'],
+      folder / 'judged',
+      old=folder / 'runs/demo/old',
+    )
+  export_index(
+    open_store(folder / 'runs/demo/embeddings/landmarks-index'),
+    folder / 'index.faiss',
+    Recipe('flat'),
+    report=False,
+  )
   shutil.copy(next(landmarks.rglob('*.jpg')), folder / 'photo.jpg')
   return folder
 
@@ -89,8 +106,13 @@ def example_folder(
   monkeypatch: pytest.MonkeyPatch,
 ) -> pathlib.Path:
   """The working directory of one example, with what it may name."""
-  for path in run_of_examples.iterdir():
-    os.symlink(path, tmp_path / path.name)
+  # What an example makes goes beside the links, not into what is shared.
+  (tmp_path / 'runs').mkdir()
+  for path in run_of_examples.glob('runs/*'):
+    (tmp_path / 'runs' / path.name).symlink_to(path)
+  for path in run_of_examples.glob('*'):
+    if path.name not in ('runs', 'judged'):
+      (tmp_path / path.name).symlink_to(path)
   monkeypatch.setitem(RESNETS, 'tiny', TINY)
   monkeypatch.chdir(tmp_path)
   return tmp_path

@@ -1,7 +1,7 @@
 """The command `advbct`: a module for each of its commands.
 
 Each has `main`, which takes what follows the command's name, and `parse`, which
-only reads that. Nobody waits for JAX or FAISS to see a `--help`: what takes long
+only reads that. Nobody waits for JAX or FAISS to see a `--help`: what is slow
 to import is imported where a command begins its work, after its line is read.
 """
 

@@ -57,7 +57,7 @@ def parse_flags(
   """
   if asks_for_help(arguments):
     print(_describe_flags(values, program, description))
-    sys.exit()
+    sys.exit(0)
   try:
     _, *unknown = values([program, *arguments])
   except flags.Error as error:

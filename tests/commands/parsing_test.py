@@ -49,7 +49,7 @@ def test_help_shows_the_own_flags_alone(values, capsys, flag):
   with pytest.raises(SystemExit) as ended:
     parse_flags(values, 'advbct count', 'Counts.', [flag])
 
-  assert ended.value.code is None
+  assert ended.value.code == 0
   assert capsys.readouterr().out == (
     'usage: advbct count [--FLAG=VALUE …]\n\nCounts.\n\nflags:\n'
     '  --count=VALUE\n      how many\n'

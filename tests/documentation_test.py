@@ -125,7 +125,7 @@ def test_a_command_line_can_be_read(line, monkeypatch):
   for command in re.split(r' (?:&&|\|) ', line):
     words = shlex.split(command, comments=True)
     if words[-1:] == ['--help']:
-      with pytest.raises(SystemExit, match='^0$'):
+      with pytest.raises(SystemExit, match=r'^0$'):
         _check_command(words)
     else:
       _check_command(words)

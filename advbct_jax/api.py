@@ -305,6 +305,7 @@ def evaluate(
   crop_queries: bool = True,
   batch_size: int = 256,
   workers: int = 0,
+  dtype: str = 'float32',
 ) -> dict[str, Any]:
   """Judges encoders, as `advbct evaluate` does.
 
@@ -330,6 +331,7 @@ def evaluate(
     crop_queries: whether queries that have boxes are cropped to them.
     batch_size: images at a time.
     workers: processes that decode images; 0 takes threads.
+    dtype: what the encoders of runs compute in, `float32` or `bfloat16`.
 
   Returns:
     What `results.json` holds.
@@ -344,5 +346,6 @@ def evaluate(
     pathlib.Path(workdir),
     batch_size=batch_size,
     workers=workers,
+    dtype=dtype,
     adapter=adapter,
   )

@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 
 from advbct_jax.data.configured_sets import open_data
+from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
 from advbct_jax.judge import has_embeddings, judge, print_judgement
 from advbct_jax.methods import needs_old_model
 from advbct_jax.training.checkpoints import latest_step, read_config
@@ -49,6 +50,7 @@ def train_and_judge(
     workdir,
     batch_size=config.evaluation.batch_size,
     workers=config.data.workers,
+    dtype=config.evaluation.dtype,
   )
   print_judgement(results, workdir)
 
@@ -76,5 +78,10 @@ def _finished_results(
   )
   # An old encoder that could not be judged then may have its vectors now.
   both = 'old' in results['encoders'] or not needs_old_model(config.method)
-  wanted = list(results['datasets']) == names and same_protocol and both
+  new = results['encoders']['new']
+  same_dtype = (
+    new.get('compute_dtype', UNSAID_COMPUTE_DTYPE) == config.evaluation.dtype
+  )
+  same_sets = list(results['datasets']) == names
+  wanted = same_sets and same_protocol and both and same_dtype
   return results if wanted else None

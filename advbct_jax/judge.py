@@ -12,7 +12,6 @@ from advbct_jax.adapters.mapping import adapted
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.embeddings.sources import (
   Source,
-  from_encoder,
   from_stores,
   open_named_store,
 )
@@ -20,8 +19,8 @@ from advbct_jax.errors import InputError
 from advbct_jax.retrieval.comparability import require_one_encoder
 from advbct_jax.retrieval.evaluation import evaluate
 from advbct_jax.retrieval.report import print_results, write_report
-from advbct_jax.training.checkpoints import is_workdir, load_encoder
-from advbct_jax.training.workdir import require_finished
+from advbct_jax.training.checkpoints import is_workdir
+from advbct_jax.training.run_stores import open_run
 
 
 def _open_encoder(
@@ -30,6 +29,7 @@ def _open_encoder(
   *,
   batch_size: int,
   workers: int,
+  dtype: str,
 ) -> Source:
   """Finds out what a path is, and makes it give embeddings.
 
@@ -37,17 +37,15 @@ def _open_encoder(
     path: the workdir of a run, a store, or a folder of stores.
     selections: a folder for what is taken out of a store.
     batch_size: images at a time.
-    workers: processes that decode images.
+    workers: processes that decode images; 0 takes threads.
+    dtype: what the encoder of a run computes in.
   """
   path = pathlib.Path(path)
   if is_workdir(path):
-    require_finished(path)
-    return from_encoder(
-      load_encoder(path),
-      path / 'embeddings',
-      batch_size=batch_size,
-      workers=workers,
+    _, source = open_run(
+      path, batch_size=batch_size, workers=workers, dtype=dtype
     )
+    return source
   return from_stores(path, selections)
 
 
@@ -93,6 +91,7 @@ def judge(
   *,
   batch_size: int,
   workers: int,
+  dtype: str = 'float32',
   adapter: str | pathlib.Path | None = None,
 ) -> dict[str, Any]:
   """Evaluates encoders and writes the report.
@@ -102,7 +101,8 @@ def judge(
     retrieval_sets: the retrieval sets.
     workdir: where results go.
     batch_size: images at a time.
-    workers: processes that decode images.
+    workers: processes that decode images; 0 takes threads.
+    dtype: what the encoders of runs compute in, `float32` or `bfloat16`.
     adapter: the folder of one, which maps the new encoder's vectors where they
       are compared with old ones.
 
@@ -120,6 +120,7 @@ def judge(
       workdir / 'embeddings' / role,
       batch_size=batch_size,
       workers=workers,
+      dtype=dtype,
     )
     for role, path in paths.items()
     if path

@@ -53,7 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Where the old embedding is narrower, its width: only so many of the first
   # components are then tied to it and searched against it. 0: all of them.
   config.model.compatible_dimension = 0
-  config.model.dtype = 'auto'  # bfloat16 on GPU and TPU, float32 on CPU
+  config.model.dtype = 'auto'  # trains in bfloat16 on GPU and TPU
   # Where the weights start: '' for fresh ones, a file of PyTorch weights or
   # hf://OWNER/REPO/FILE (a whole encoder, or its backbone alone), 'old' for
   # the old encoder's own (of the same architecture), or 'aligned' for those of
@@ -118,4 +118,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluation.data = ('gldv2',)
   config.evaluation.crop_queries = True  # False is the paper's protocol
   config.evaluation.batch_size = 256
+  # What encoders embed in: float32, or bfloat16, which is faster on GPU and TPU
+  # and gives slightly other vectors. Stores of the two are not mixed.
+  config.evaluation.dtype = 'float32'
   return config

@@ -67,6 +67,30 @@ def test_an_independent_encoder_gives_the_scores(
   )
 
 
+def test_encoders_are_judged_in_float32_unless_asked(
+  config, finished, tiny_set, tmp_path
+):
+  new = shutil.copytree(finished, tmp_path / 'new')
+  shutil.rmtree(new / 'embeddings')
+
+  def run(**options):
+    return judge(
+      {'new': new},
+      [tiny_set],
+      tmp_path / 'judged',
+      batch_size=8,
+      workers=0,
+      **options,
+    )
+
+  results = run(dtype='bfloat16')
+  assert results['encoders']['new']['compute_dtype'] == 'bfloat16'
+  with pytest.raises(InputError, match='float32 here, bfloat16 there'):
+    run()
+  shutil.rmtree(new / 'embeddings')
+  assert run()['encoders']['new']['compute_dtype'] == 'float32'
+
+
 def test_a_workdir_of_unfinished_training_is_refused(
   finished, tiny_set, tmp_path
 ):

@@ -21,6 +21,7 @@ import safetensors.numpy
 from advbct_jax.adapters.kinds import ADAPTERS, find_kind
 from advbct_jax.atomic_files import write_text
 from advbct_jax.embeddings.class_statistics import unit_rows
+from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
 from advbct_jax.errors import InputError
 
 
@@ -214,6 +215,8 @@ def load_adapter(folder: pathlib.Path | str) -> Adapter:
     described = json.loads((folder / 'card.json').read_text())
     sha256 = described.pop('weights_sha256')
     card = AdapterCard(**described)
+    for identity in (card.new, card.old):
+      identity.setdefault('compute_dtype', UNSAID_COMPUTE_DTYPE)
     weights = (folder / 'weights.safetensors').read_bytes()
     parameters = safetensors.numpy.load(weights)
   except OSError as error:

@@ -142,7 +142,11 @@ def _sample(
 @jax.jit
 def _loss(parameters: Any, new: jax.Array, old: jax.Array) -> jax.Array:
   """The mean of 1 − cos(map(f̂), ô) over [B, D] and [B, D_old]."""
-  mapped = apply(parameters, new)
+  # GPUs and TPUs would otherwise round what `apply` computes in full on the
+  # host, and the best of the maps would be chosen by that. The gradient's
+  # products are as precise.
+  with jax.default_matmul_precision('highest'):
+    mapped = apply(parameters, new)
   length = jnp.sqrt(jnp.maximum(jnp.square(mapped).sum(axis=1), 1e-24))
   return jnp.mean(1 - (mapped * old).sum(axis=1) / length)
 

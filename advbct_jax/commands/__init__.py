@@ -15,7 +15,7 @@ COMMANDS = {
   'evaluate': 'judge encoders: old, self, cross, the refresh curve',
   'compare': 'train and judge a grid of upgrades and methods',
   'tables': 'write the tables and plots of comparisons anew',
-  'embed': 'embed the training images with a trained encoder, into a store',
+  'embed': 'embed images with a trained encoder, into stores of its run',
   'convert': 'weights and vectors come in and go out: PyTorch, FAISS, files',
   'adapters': "fit and apply maps of new vectors into the old encoder's space",
   'prepare': 'prepare data: your own images, records, the drawn landmarks',

@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
       crop_queries=values.crop_queries,
       batch_size=values.batch_size,
       workers=values.workers,
+      dtype=values.dtype,
     )
     print_judgement(results, workdir)
 
@@ -86,6 +87,13 @@ def parse(arguments: Sequence[str]) -> flags.FlagValues:
   )
   flags.DEFINE_integer(
     'workers', 0, 'processes that decode images', flag_values=values
+  )
+  flags.DEFINE_enum(
+    'dtype',
+    'float32',
+    ['float32', 'bfloat16'],
+    'what the encoders of runs compute in; stores of the two are not mixed',
+    flag_values=values,
   )
   flags.mark_flags_as_required(['new', 'data'], flag_values=values)
   parse_flags(values, 'advbct evaluate', _DESCRIPTION, arguments)

@@ -82,6 +82,7 @@ def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
     workdir,
     batch_size=config.evaluation.batch_size,
     workers=config.data.workers,
+    dtype=config.evaluation.dtype,
     adapter=adapter,
   )
 

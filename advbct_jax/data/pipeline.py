@@ -1,9 +1,13 @@
 """From image sets to batches: Grain shuffles, and decodes ahead."""
 
 from collections.abc import Generator, Iterator, Sequence
+from concurrent import futures
 import contextlib
 import dataclasses
+import functools
+import os
 import signal
+import sys
 import threading
 
 import grain
@@ -15,8 +19,16 @@ from advbct_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
 
-# Batches that are decoded ahead of the device.
+# Batches that are decoded ahead of the device. More would take memory only: the
+# cores share the images of a batch among them.
 _BATCHES_AHEAD = 4
+
+# Images that a thread decodes at a time. Small ones take no longer to decode
+# than to hand over one by one.
+_PIECE = 8
+
+# Fewer would leave a small machine waiting for its disk.
+_LEAST_THREADS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +45,28 @@ class LoadBatch:
   size: int
   decoded: np.ndarray | None = None
 
-  def __call__(self, rows: np.ndarray) -> Batch:
-    """Returns the images [B, size, size, 3] in rows [B], and the rows."""
+  def __call__(
+    self, rows: np.ndarray, pool: futures.Executor | None = None
+  ) -> Batch:
+    """Decodes a batch.
+
+    Args:
+      rows: [B] of the set.
+      pool: decodes pieces of the batch side by side, where there is one.
+
+    Returns:
+      {image [B, size, size, 3] uint8, row [B] int32}.
+    """
     if self.decoded is not None:
       images = self.decoded[rows]
     else:
-      images = np.stack([self.image_set.load(row, self.size) for row in rows])
+      pieces = np.array_split(rows, -(-len(rows) // _PIECE))
+      decode = pool.map if pool else map
+      images = np.concatenate(list(decode(self._decode, pieces)))
     return {'image': images, 'row': rows.astype(np.int32)}
+
+  def _decode(self, rows: np.ndarray) -> np.ndarray:
+    return np.stack([self.image_set.load(row, self.size) for row in rows])
 
 
 def make_loader(
@@ -120,7 +147,11 @@ def _decode(
   batches: grain.MapDataset, load: LoadBatch, workers: int
 ) -> Generator[Batch, None, None]:
   """Decodes batches of rows ahead of their use."""
-  dataset = batches.map(load).to_iter_dataset(
+  pool = None
+  if not workers and load.decoded is None:
+    threads = max(usable_cores(), _LEAST_THREADS)
+    pool = futures.ThreadPoolExecutor(threads, 'decode')
+  dataset = batches.map(functools.partial(load, pool=pool)).to_iter_dataset(
     grain.ReadOptions(
       num_threads=_BATCHES_AHEAD, prefetch_buffer_size=_BATCHES_AHEAD
     )
@@ -141,6 +172,17 @@ def _decode(
       yield from iterator
   finally:
     iterator.close()
+    if pool:
+      pool.shutdown(cancel_futures=True)
+
+
+def usable_cores() -> int:
+  """How many cores this process may run on, of those that the machine has."""
+  if sys.version_info >= (3, 13):
+    return os.process_cpu_count() or 1
+  if sys.platform == 'linux':
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

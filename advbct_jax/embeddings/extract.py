@@ -1,5 +1,7 @@
 """A frozen encoder, and what it says about a set of images."""
 
+import collections
+from collections.abc import Iterable, Iterator
 import contextlib
 import dataclasses
 import functools
@@ -25,6 +27,10 @@ from advbct_jax.embeddings.store import (
 )
 from advbct_jax.errors import InputError
 from advbct_jax.models.encoder import Encoder
+
+# Batches that the device has to do while the host fetches an earlier one. Two
+# bridge a late batch of images; more would only take memory.
+_BATCHES_UNDER_WAY = 2
 
 _PIXELS = {
   'imagenet': 'ImageNet mean and deviation',
@@ -58,6 +64,12 @@ class FrozenEncoder:
   normalization: str = 'imagenet'
   compatible_dimension: int = 0
 
+  @property
+  def compute_dtype(self) -> str:
+    """What the backbone computes in: `float32` or `bfloat16`."""
+    dtype = self.module.backbone.dtype
+    return 'float32' if dtype is None else np.dtype(dtype).name
+
   @functools.cached_property
   def digest(self) -> str:
     """A digest of all weights and statistics."""
@@ -74,9 +86,17 @@ class FrozenEncoder:
     variables = parallel.replicate(self.variables)
 
     def embed(variables: Any, images: jax.Array) -> Any:
-      return self.module.apply(
-        variables, normalize(images, self.normalization), train=False
-      )
+      # Left to themselves GPUs multiply float32 as TF32, and TPUs as bfloat16:
+      # a store would depend on the machine that filled it. Convolutions go by
+      # this too. A bfloat16 backbone has nothing to gain from it.
+      with (
+        jax.default_matmul_precision('highest')
+        if self.compute_dtype == 'float32'
+        else contextlib.nullcontext()
+      ):
+        return self.module.apply(
+          variables, normalize(images, self.normalization), train=False
+        )
 
     return functools.partial(parallel.map_apply(embed), variables)
 
@@ -95,6 +115,7 @@ class FrozenEncoder:
       cropped=image_set.boxes is not None,
       ids_digest=image_set.ids_digest(),
       count=len(image_set),
+      compute_dtype=self.compute_dtype,
       chunk_rows=chunk_rows,
     )
 
@@ -120,8 +141,8 @@ def extract(
     path: the store's folder.
     batch_size: images at a time, over all devices of this process.
     workers: processes that decode images; 0 takes threads.
-    load: decodes the set at the encoder's image size, where there is such a
-      loader already.
+    load: decodes the set, where there is a loader already; one of another
+      image size than the encoder's is not used.
     chunk_rows: images a chunk.
 
   Returns:
@@ -140,7 +161,8 @@ def extract(
   store = create_store(path, encoder.card(image_set, chunk_rows), image_set.ids)
   if store.card.complete:
     return store
-  load = load or make_loader(image_set, encoder.image_size)
+  if load is None or load.size != encoder.image_size:
+    load = make_loader(image_set, encoder.image_size)
   # Every device takes the same share, in the last batch too.
   devices = jax.local_device_count()
   batch_size = -(-min(batch_size, len(image_set)) // devices) * devices
@@ -157,11 +179,14 @@ def extract(
       unit=' images',
     ) as progress,
   ):
+    embedded = _embed_ahead(
+      encoder, (batch['image'] for batch in loaded), batch_size
+    )
     for chunk, batches in batches_of.items():
       embeddings = []
-      for batch in itertools.islice(loaded, len(batches)):
-        embeddings.append(_embed(encoder, batch['image'], batch_size))
-        progress.update(len(batch['image']))
+      for batch in itertools.islice(embedded, len(batches)):
+        embeddings.append(batch)
+        progress.update(len(batch))
       store.write_chunk(chunk, np.concatenate(embeddings))
   return store.finish()
 
@@ -192,9 +217,8 @@ def embed_set(
   batches = _cut(slice(0, len(image_set)), batch_size)
   load = make_loader(image_set, encoder.image_size)
   with contextlib.closing(ordered_batches(load, batches, workers)) as loaded:
-    return np.concatenate(
-      [_embed(encoder, batch['image'], batch_size) for batch in loaded]
-    )
+    images = (batch['image'] for batch in loaded)
+    return np.concatenate([*_embed_ahead(encoder, images, batch_size)])
 
 
 def _cut(rows: slice, size: int) -> list[np.ndarray]:
@@ -205,10 +229,43 @@ def _cut(rows: slice, size: int) -> list[np.ndarray]:
   ]
 
 
-def _embed(
-  encoder: FrozenEncoder, images: np.ndarray, batch_size: int
-) -> np.ndarray:
-  """Embeds a batch, padded to its full size so that nothing compiles anew."""
-  padding = [(0, batch_size - len(images))] + [(0, 0)] * 3
-  embedded = encoder.embed(parallel.shard(np.pad(images, padding)))
-  return np.asarray(embedded).reshape(batch_size, -1)[: len(images)]
+def _embed_ahead(
+  encoder: FrozenEncoder, batches: Iterable[np.ndarray], batch_size: int
+) -> Iterator[np.ndarray]:
+  """Embeds batches, of which some are under way while one is given back.
+
+  Calling the encoder only queues its work, and fetching waits for it. So the
+  device goes on while the host waits for images or writes a chunk.
+
+  Args:
+    encoder: embeds.
+    batches: [≤ batch_size, H, W, 3] images each.
+    batch_size: what smaller ones are filled up to, so that nothing compiles
+      anew.
+
+  Yields:
+    [as many, D] embeddings of each batch, in order.
+  """
+  under_way: collections.deque[tuple[Any, int]] = collections.deque()
+
+  def fetch() -> np.ndarray:
+    embedded, count = under_way.popleft()
+    return np.asarray(embedded).reshape(batch_size, -1)[:count]
+
+  failure = None
+  try:
+    for images in batches:
+      count = len(images)
+      if count < batch_size:
+        images = np.pad(images, [(0, batch_size - count)] + [(0, 0)] * 3)
+      under_way.append((encoder.embed(parallel.shard(images)), count))
+      if len(under_way) > _BATCHES_UNDER_WAY:
+        yield fetch()
+  except InputError as error:
+    failure = error
+  # Those before an image that cannot be read may complete a chunk, which need
+  # not be done again then.
+  while under_way:
+    yield fetch()
+  if failure:
+    raise failure

@@ -11,6 +11,7 @@ import shutil
 import numpy as np
 
 from advbct_jax.data.images import ImageSet, digest_ids
+from advbct_jax.data.pipeline import LoadBatch
 from advbct_jax.embeddings.extract import FrozenEncoder, extract
 from advbct_jax.embeddings.store import (
   EmbeddingStore,
@@ -39,6 +40,7 @@ def from_encoder(
   *,
   batch_size: int,
   workers: int,
+  load: LoadBatch | None = None,
 ) -> Source:
   """Embeds what is not in a folder of stores yet.
 
@@ -47,6 +49,7 @@ def from_encoder(
     folder: of the encoder's stores.
     batch_size: images at a time.
     workers: processes that decode images; 0 takes threads.
+    load: decodes the set that it is of, where there is a loader already.
   """
 
   def source(image_set: ImageSet) -> EmbeddingStore:
@@ -56,6 +59,7 @@ def from_encoder(
       folder / store_name(image_set),
       batch_size=batch_size,
       workers=workers,
+      load=load if load and load.image_set is image_set else None,
     )
 
   return source

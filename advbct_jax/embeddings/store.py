@@ -26,6 +26,9 @@ from advbct_jax.atomic_files import write_text
 from advbct_jax.data.images import digest_ids
 from advbct_jax.errors import InputError
 
+# What cards that don't say were computed in.
+UNSAID_COMPUTE_DTYPE = 'float32'
+
 # 64 MiB at 256 float32 a row.
 DEFAULT_CHUNK_ROWS = 65536
 
@@ -49,6 +52,9 @@ class Card:
       that is narrower; 0 where all can.
     labels_digest: a digest of the labels in their order; None without labels.
     dtype: of the embeddings.
+    compute_dtype: what the encoder computed in, such as `bfloat16`; None where
+      the card doesn't say: an earlier one, or that of vectors made elsewhere.
+      They are taken for float32.
     chunk_rows: rows in every chunk but the last.
     complete: whether every chunk is there.
   """
@@ -64,6 +70,7 @@ class Card:
   compatible_dimension: int = 0
   labels_digest: str | None = None
   dtype: str = 'float32'
+  compute_dtype: str | None = None
   chunk_rows: int = DEFAULT_CHUNK_ROWS
   complete: bool = False
 
@@ -75,6 +82,8 @@ class Card:
       'dimension': self.dimension,
       'compatible_dimension': self.compatible_dimension,
       'preprocessing': self.preprocessing,
+      # The same weights give other vectors in another precision.
+      'compute_dtype': self.compute_dtype or UNSAID_COMPUTE_DTYPE,
     }
 
   def differences(self, other: 'Card') -> list[str]:
@@ -84,7 +93,9 @@ class Card:
     >>> card.differences(dataclasses.replace(card, dimension=128))
     ['dimension: 256 here, 128 there']
     """
-    here, there = dataclasses.asdict(self), dataclasses.asdict(other)
+    here, there = (
+      dataclasses.asdict(card) | card.identity() for card in (self, other)
+    )
     return [
       f'{name}: {here[name]} here, {there[name]} there'
       for name in here

@@ -1,5 +1,7 @@
 """The adversary: does an embedding come from the new or the old encoder?"""
 
+from functools import partial
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,10 @@ class Discriminator(nn.Module):
         f'config.advbct.discriminator_norm is {self.norm!r}; wanted: one of '
         f'{", ".join(NORMS)}.'
       )
-    self.fc1 = nn.Dense(self.hidden)
+    # In full float32, as the embeddings are: what rounding blurs on GPU and TPU
+    # the adversary could not tell, nor its gradient undo.
+    dense = partial(nn.Dense, precision=jax.lax.Precision.HIGHEST)
+    self.fc1 = dense(self.hidden)
     if self.norm != 'none':
       self.bn1 = nn.BatchNorm(
         use_running_average=False,
@@ -40,7 +45,7 @@ class Discriminator(nn.Module):
         epsilon=1e-5,
         axis_name=self.axis_name,
       )
-    self.fc2 = nn.Dense(2)
+    self.fc2 = dense(2)
 
   def __call__(
     self, new: jax.Array, old: jax.Array

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from advbct_jax.errors import InputError
 from advbct_jax.models.backbones import make_backbone
 
+# What a backbone may compute in.
+COMPUTE_DTYPES = ('float32', 'bfloat16')
+
 # How pooled features become an embedding.
 HEADS = ('batch_norm', 'linear', 'none')
 
@@ -30,7 +33,23 @@ class Encoder(nn.Module):
   head: str = 'batch_norm'
   axis_name: str | None = None
 
-  @nn.compact
+  def setup(self) -> None:
+    """Makes the head; published weights go by the names of its layers."""
+    if self.head == 'none':
+      return
+    # In full float32, which GPUs and TPUs don't take by themselves: stores and
+    # the losses see embeddings as they leave this layer, and it costs little
+    # beside the backbone.
+    self.projection = nn.Dense(
+      self.dimension,
+      use_bias=self.head == 'linear',
+      precision=jax.lax.Precision.HIGHEST,
+    )
+    if self.head == 'batch_norm':
+      self.bn = nn.BatchNorm(
+        momentum=0.9, epsilon=1e-5, axis_name=self.axis_name
+      )
+
   def __call__(self, images: jax.Array, train: bool) -> jax.Array:
     """Embeds images.
 
@@ -44,7 +63,33 @@ class Encoder(nn.Module):
     Raises:
       InputError: if there is no head and the features are of another width.
     """
-    features = self.backbone(images, train).astype(jnp.float32)
+    return self.project(self.features(images, train), train)
+
+  def features(self, images: jax.Array, train: bool) -> jax.Array:
+    """What the backbone says about images, before the head.
+
+    Args:
+      images: [B, H, W, 3] normalised images.
+      train: whether BatchNorm takes the batch's statistics.
+
+    Returns:
+      [B, E] pooled features, float32 whatever the backbone computes in.
+    """
+    return self.backbone(images, train).astype(jnp.float32)
+
+  def project(self, features: jax.Array, train: bool) -> jax.Array:
+    """Makes embeddings of features.
+
+    Args:
+      features: [B, E] from `features`.
+      train: whether BatchNorm takes the batch's statistics.
+
+    Returns:
+      [B, D] float32 embeddings, not normalised to unit length.
+
+    Raises:
+      InputError: if there is no head and the features are of another width.
+    """
     if self.head == 'none':
       if features.shape[-1] != self.dimension:
         raise InputError(
@@ -54,18 +99,10 @@ class Encoder(nn.Module):
           f'{features.shape[-1]}.'
         )
       return features
-    projected = nn.Dense(
-      self.dimension, use_bias=self.head == 'linear', name='projection'
-    )(features)
+    projected = self.projection(features)
     if self.head == 'linear':
       return projected
-    return nn.BatchNorm(
-      use_running_average=not train,
-      momentum=0.9,
-      epsilon=1e-5,
-      axis_name=self.axis_name,
-      name='bn',
-    )(projected)
+    return self.bn(projected, use_running_average=not train)
 
 
 def classifier(classes: int, name: str | None = None) -> nn.Dense:
@@ -78,7 +115,10 @@ def classifier(classes: int, name: str | None = None) -> nn.Dense:
   Returns:
     A module that maps [B, D] embeddings to [B, C] logits.
   """
-  return nn.Dense(classes, use_bias=False, name=name)
+  # In full float32, as the embeddings are.
+  return nn.Dense(
+    classes, use_bias=False, precision=jax.lax.Precision.HIGHEST, name=name
+  )
 
 
 def l2_normalize(x: Any) -> jax.Array:
@@ -118,7 +158,7 @@ def make_encoder(
     raise InputError(
       f'config.model.head is {head!r}; wanted: one of {", ".join(HEADS)}.'
     )
-  if dtype not in ('auto', 'float32', 'bfloat16'):
+  if dtype not in ('auto', *COMPUTE_DTYPES):
     raise InputError(
       f'config.model.dtype is {dtype!r}; wanted: auto, float32 or bfloat16.'
     )

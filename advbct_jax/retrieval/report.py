@@ -163,6 +163,7 @@ def _describe_encoders(encoders: dict[str, dict[str, Any]]) -> str:
     'dimension',
     'compatible_dimension',
     'preprocessing',
+    'compute_dtype',
   )
   return _markdown(
     [

@@ -23,6 +23,7 @@ _FOLDER = 'checkpoints'
 _YOUNG_FIELDS = {
   'model': {'pooling': 'auto', 'head': 'batch_norm', 'compatible_dimension': 0},
   'data': {'normalization': 'imagenet'},
+  'evaluation': {'dtype': 'float32'},
   'advbct': {
     'radius': 'elastic',
     'boundary_mean': 'violators',
@@ -149,8 +150,16 @@ def encoder_options(model: ml_collections.ConfigDict) -> dict[str, Any]:
   return {name: model[name] for name in names if name in model}
 
 
-def load_encoder(workdir: pathlib.Path) -> FrozenEncoder:
+def load_encoder(
+  workdir: pathlib.Path, dtype: str = 'float32'
+) -> FrozenEncoder:
   """Takes the encoder from the newest checkpoint of a run.
+
+  Args:
+    workdir: of the run.
+    dtype: what it shall compute in, one of `COMPUTE_DTYPES`. What it was
+      trained in depends on the machine where `config.model.dtype` is `auto`;
+      what it says about an image must not.
 
   Raises:
     InputError: if the folder is not that of a run, or has no checkpoint yet.
@@ -169,7 +178,7 @@ def load_encoder(workdir: pathlib.Path) -> FrozenEncoder:
       folder, options=ocp.CheckpointManagerOptions(read_only=True)
     ) as manager,
   ):
-    encoder = make_encoder(**encoder_options(config.model))
+    encoder = make_encoder(**encoder_options(config.model) | {'dtype': dtype})
     size = config.data.image_size
     abstract = jax.eval_shape(
       lambda key, images: encoder.init(key, images, train=False),

@@ -7,7 +7,7 @@ import numpy as np
 
 from advbct_jax.data.splits import Split, split_by_old_labels
 from advbct_jax.embeddings.class_statistics import class_statistics
-from advbct_jax.embeddings.extract import FrozenEncoder, extract
+from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.embeddings.sources import (
   find_rows,
   from_stores,
@@ -22,12 +22,12 @@ from advbct_jax.training.checkpoints import (
   encoder_options,
   is_workdir,
   latest_step,
-  load_encoder,
   load_trained,
   read_config,
 )
 from advbct_jax.training.loop import train
 from advbct_jax.training.run import OldSide, Run, compatible_dimension
+from advbct_jax.training.run_stores import open_run
 from advbct_jax.training.training_images import TrainingImages
 from advbct_jax.training.workdir import (
   claim_workdir,
@@ -263,14 +263,11 @@ def embed_training_images(
   Returns:
     The encoder of the run, and its store.
   """
-  encoder = load_encoder(path)
-  same_size = encoder.image_size == config.data.image_size
-  store = extract(
-    encoder,
-    images.image_set,
-    path / 'embeddings' / images.image_set.name,
+  encoder, source = open_run(
+    path,
     batch_size=config.evaluation.batch_size,
     workers=config.data.workers,
-    load=images.load if same_size else None,
+    dtype=config.evaluation.dtype,
+    load=images.load,
   )
-  return encoder, store
+  return encoder, source(images.image_set)

@@ -20,7 +20,7 @@ from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError
 from advbct_jax.methods import make_method
 from advbct_jax.methods.method import OldModel, Progress
-from advbct_jax.models.encoder import make_encoder
+from advbct_jax.models.encoder import COMPUTE_DTYPES, make_encoder
 from advbct_jax.training.checkpoints import encoder_options
 from advbct_jax.training.schedules import (
   learning_rate_schedule,
@@ -128,6 +128,11 @@ class Run:
           f'config.data.{name} is {config.data[name]!r}; wanted: one of '
           f'{", ".join(known)}.'
         )
+    if config.evaluation.dtype not in COMPUTE_DTYPES:
+      raise InputError(
+        f'config.evaluation.dtype is {config.evaluation.dtype!r}; wanted: one '
+        f'of {", ".join(COMPUTE_DTYPES)}.'
+      )
     _require_positive(config)
     if config.batch_size % jax.device_count():
       raise InputError(

@@ -73,6 +73,19 @@ def test_another_adapter_is_never_written_over(tmp_path, adapter):
   assert load_adapter(tmp_path / 'kept').digest == adapter.digest
 
 
+def test_an_adapter_from_before_the_compute_dtype_was_said_is_of_float32(
+  tmp_path, adapter
+):
+  save_adapter(adapter, tmp_path / 'kept')
+  path = tmp_path / 'kept/card.json'
+  card = json.loads(path.read_text())
+  for side in ('new', 'old'):
+    assert card[side].pop('compute_dtype') == 'float32'
+  path.write_text(json.dumps(card))
+  assert load_adapter(tmp_path / 'kept').card == adapter.card
+  save_adapter(adapter, tmp_path / 'kept')  # is there already
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path, adapter):
   (tmp_path / 'kept').mkdir()
   (tmp_path / 'kept/thesis.tex').write_text('mine')

@@ -1,6 +1,9 @@
 """What each kind of adapter can map, and how well."""
 
+import functools
+
 import numpy as np
+import optax
 import pytest
 
 from advbct_jax.adapters import residual_mlp, ridge
@@ -15,6 +18,7 @@ from tests.adapters.small_stores import (
   unit,
   write,
 )
+from tests.products import products
 
 _RANDOM = np.random.default_rng(0)
 _NEW = _RANDOM.normal(size=(300, 6))
@@ -172,3 +176,22 @@ def test_the_mlp_is_the_same_for_the_same_seed_alone(tmp_path):
 def test_impossible_options_of_the_mlp_are_refused(tmp_path, options):
   with pytest.raises(InputError, match=f'{next(iter(options))}'):
     _fit(tmp_path, 'residual_mlp', _NEW, _NEW + 1, **options)
+
+
+def test_the_mlp_is_trained_and_measured_in_full_float32():
+  new, old = np.ones((4, 6), np.float32), np.ones((4, 3), np.float32)
+  parameters = {
+    'weights': np.ones((6, 3), np.float32),
+    'bias': np.ones(3, np.float32),
+    'hidden_weights': np.ones((6, 12), np.float32),
+    'hidden_bias': np.ones(12, np.float32),
+    'out_weights': np.ones((12, 3), np.float32),
+  }
+  optimizer = optax.adam(1e-3)
+  step = functools.partial(residual_mlp._take_step, optimizer.update)
+  for found in (
+    products(residual_mlp._loss, parameters, new, old),
+    products(step, parameters, optimizer.init(parameters), new, old),
+  ):
+    assert len(found) >= 3
+    assert all(highest for _, _, highest in found)

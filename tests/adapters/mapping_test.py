@@ -60,6 +60,17 @@ def test_a_store_of_another_encoder_is_refused(tmp_path, store):
   assert not (tmp_path / 'mapped').exists()
 
 
+def test_the_store_of_the_encoder_in_another_precision_is_refused(
+  tmp_path, store
+):
+  adapter = _fit(tmp_path, store)
+  other = write(tmp_path / 'bf16/new', _NEW, compute_dtype='bfloat16')
+  with pytest.raises(
+    InputError, match='compute_dtype: bfloat16 there, wanted float32'
+  ):
+    adapt_store(adapter, other, tmp_path / 'mapped')
+
+
 def test_another_store_is_never_written_over(tmp_path, store):
   adapter = _fit(tmp_path, store)
   with pytest.raises(InputError, match='does not belong here'):

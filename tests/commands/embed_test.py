@@ -1,11 +1,16 @@
 """The command that embeds training images."""
 
+import dataclasses
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from advbct_jax.commands.embed import main
+from advbct_jax.data import gldv2
+from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.embeddings.store import open_store
 from tests.tiny_upgrade import contents
 
@@ -34,6 +39,92 @@ def test_other_images_are_embedded_under_their_own_name(config, landmarks, run):
   shutil.rmtree(run / 'embeddings', ignore_errors=True)
   main([str(run), f'--data_root={landmarks}', '--data_name=mine'])
   assert open_store(run / 'embeddings' / 'mine-train').card.count == 32
+
+
+def test_index_and_queries_are_embedded_as_an_evaluation_does(
+  config, landmarks, finished, run, capsys
+):
+  shutil.rmtree(run / 'embeddings')
+  main([str(run), f'--data=tiny:{landmarks}'])
+  made = sorted(path.name for path in (run / 'embeddings').iterdir())
+  assert made == ['tiny-index', 'tiny-test']
+  output = capsys.readouterr().out
+  for name in made:
+    there = open_store(finished / 'embeddings' / name)
+    store = open_store(run / 'embeddings' / name)
+    assert store.card == there.card
+    np.testing.assert_array_equal(store.read(), there.read())
+    assert f'{store.path}: 8 × 8' in output
+
+
+def test_retrieval_sets_lie_where_the_config_says_unless_told(
+  config, landmarks, run, tmp_path
+):
+  shutil.rmtree(run / 'embeddings')
+  main([str(run), '--data=tiny'])
+  moved = shutil.copytree(landmarks, tmp_path / 'moved/other')
+  main([str(run), '--data=other', f'--data_root={moved.parent}'])
+  assert {path.name for path in (run / 'embeddings').iterdir()} == {
+    f'{name}-{part}' for name in ('tiny', 'other') for part in ('index', 'test')
+  }
+
+
+@pytest.mark.parametrize(
+  ('flags', 'folder'), [([], 'boxed-cropped'), (['--nocrop_queries'], 'boxed')]
+)
+def test_queries_are_cropped_unless_told(
+  config, landmarks, run, monkeypatch, flags, folder
+):
+  def open_sets(specs, data_root, crop_queries):
+    assert specs == ['boxed:here']
+    images = gldv2.load_train(landmarks, 'tiny')
+    boxes = np.tile(np.array([0, 0, 9, 9], np.float32), (len(images), 1))
+    queries = dataclasses.replace(
+      images, name='boxed', boxes=boxes if crop_queries else None
+    )
+    return [RetrievalSet('boxed', queries, images, None)]
+
+  monkeypatch.setattr(
+    'advbct_jax.training.run_stores.open_retrieval_sets', open_sets
+  )
+  main([str(run), '--data=boxed:here', *flags])
+  assert (run / 'embeddings' / folder / 'card.json').exists()
+
+
+def test_embedding_is_in_float32_unless_asked_and_the_two_are_not_mixed(
+  config, run, capsys
+):
+  store = run / 'embeddings' / 'tiny-train'
+  main([str(run), '--dtype=bfloat16'])
+  assert open_store(store).card.compute_dtype == 'bfloat16'
+  rounded = open_store(store).read()
+  with pytest.raises(SystemExit):
+    main([str(run)])
+  assert 'compute_dtype: float32 here, bfloat16 there' in (
+    capsys.readouterr().err
+  )
+  shutil.rmtree(store)
+  main([str(run)])
+  assert open_store(store).card.compute_dtype == 'float32'
+  difference = np.abs(rounded - open_store(store).read()).max()
+  assert 0 < difference < 0.1 * np.abs(rounded).max()
+
+
+def test_help_is_printed_before_anything_large_is_imported():
+  script = (
+    'import sys\n'
+    'from advbct_jax.embed import main\n'
+    'try:\n'
+    "  main(['--help'])\n"
+    'finally:\n'
+    "  large = {'jax', 'flax', 'orbax', 'numpy', 'faiss', 'matplotlib'}\n"
+    '  assert not large & sys.modules.keys()\n'
+  )
+  ran = subprocess.run(
+    [sys.executable, '-c', script], capture_output=True, text=True, check=False
+  )
+  assert (ran.returncode, ran.stderr) == (0, '')
+  assert '--data_root' in ran.stdout
 
 
 def test_an_unfinished_run_is_refused(config, run, capsys):

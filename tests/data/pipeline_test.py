@@ -1,12 +1,16 @@
+import dataclasses
 import itertools
+import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import jax
 import numpy as np
 import pytest
 
+from advbct_jax.data import pipeline
 from advbct_jax.data.images import ImageFiles, ImageSet
 from advbct_jax.data.pipeline import (
   make_loader,
@@ -167,3 +171,66 @@ def test_worker_processes_give_the_batches_that_threads_give(image_set):
   )
   assert ran.returncode == 0, ran.stderr
   assert ran.stdout.split() == ['training', 'ordered', 'interrupted']
+
+
+@dataclasses.dataclass(frozen=True)
+class _Meeting:
+  """Encoded images that can be read by so many threads at once alone."""
+
+  encoded: bytes
+  barrier: threading.Barrier
+
+  def __len__(self):
+    return 10**6
+
+  def __getitem__(self, index):
+    self.barrier.wait()
+    return self.encoded
+
+  def where(self, index):
+    return str(index)
+
+
+@pytest.mark.parametrize('cores', [3, 6, 9])
+def test_as_many_threads_as_cores_decode_one_batch(cores, monkeypatch):
+  monkeypatch.setattr(pipeline, 'usable_cores', lambda: cores)
+  threads = max(cores, 4)
+  images = _Meeting(jpeg('x'), threading.Barrier(threads, timeout=60))
+  rows = np.arange(8 * threads)
+  load = make_loader(ImageSet('meeting', rows, images), 8)
+  (batch,) = ordered_batches(load, [rows])
+  assert batch['row'].tolist() == rows.tolist()
+
+
+def test_an_unreadable_image_among_threads_is_named(image_set):
+  (image_set.images.root / '6.jpg').write_bytes(b'torn')
+  batches = ordered_batches(make_loader(image_set, 8), BATCHES)
+  assert next(batches)['row'].tolist() == [1, 2, 3, 4]
+  with pytest.raises(InputError, match=r'6\.jpg: cannot decode'):
+    next(batches)
+
+
+def test_threads_end_with_the_batches(image_set):
+  def decoding():
+    return [
+      thread for thread in threading.enumerate() if 'decode' in thread.name
+    ]
+
+  batches = training_batches(
+    make_loader(image_set, 8), np.arange(COUNT), batch_size=4, seed=0
+  )
+  next(batches)
+  assert decoding()
+  batches.close()
+  assert not decoding()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='affinity is of Linux')
+def test_cores_that_this_process_may_not_use_do_not_count(monkeypatch):
+  monkeypatch.setattr(os, 'cpu_count', lambda: 64)
+  allowed = sorted(os.sched_getaffinity(0))
+  try:
+    os.sched_setaffinity(0, allowed[:1])
+    assert pipeline.usable_cores() == 1
+  finally:
+    os.sched_setaffinity(0, allowed)

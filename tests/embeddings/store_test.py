@@ -117,6 +117,10 @@ def test_an_unfinished_store_keeps_the_chunk_size_that_it_was_begun_with(
       f'ids_digest: {digest_ids(IDS[::-1])} here, {digest_ids(IDS)} there',
     ),
     ({'count': 9}, 'count: 9 here, 10 there'),
+    (
+      {'compute_dtype': 'bfloat16'},
+      'compute_dtype: bfloat16 here, float32 there',
+    ),
     ({'cropped': True}, 'cropped: True here, None there'),
     (
       {'preprocessing': 'squashed to 64x64'},
@@ -248,3 +252,17 @@ def test_labels_are_kept_and_a_change_of_them_is_noticed(tmp_path):
 
 def test_a_store_without_labels_says_so(tmp_path):
   assert filled(tmp_path / 'store').labels() is None
+
+
+def test_a_card_that_does_not_say_the_compute_dtype_is_taken_for_float32(
+  tmp_path,
+):
+  path = filled(tmp_path / 'store').path
+  card = json.loads((path / 'card.json').read_text())
+  del card['compute_dtype']
+  (path / 'card.json').write_text(json.dumps(card))
+  said = dataclasses.replace(CARD, compute_dtype='float32')
+  store = create_store(path, said, IDS)
+  assert store.card.complete
+  assert store.card.identity() == said.identity()
+  assert store.card.identity()['compute_dtype'] == 'float32'

@@ -52,9 +52,10 @@ def image_set(count, name='tiny', boxes=None):
   return ImageSet(name, ids, ImagesInMemory(encoded), boxes=boxes)
 
 
-def tiny_encoder(seed=0):
+def tiny_encoder(seed=0, dtype=None):
   """An encoder of one block to 8 dimensions."""
-  module = Encoder(ResNet((1,), BasicBlock, 1 / 16, 'small'), dimension=8)
+  backbone = ResNet((1,), BasicBlock, 1 / 16, 'small', dtype=dtype)
+  module = Encoder(backbone, dimension=8)
   variables = module.init(
     jax.random.key(seed), jnp.zeros((1, SIZE, SIZE, 3)), train=False
   )

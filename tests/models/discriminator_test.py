@@ -1,10 +1,13 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from advbct_jax.errors import InputError
-from advbct_jax.models.discriminator import Discriminator
+from advbct_jax.models.discriminator import NORMS, Discriminator
+from tests.products import products
 
 RANDOM = np.random.default_rng(0)
 NEW = RANDOM.normal(1.0, 2.0, (16, 4)).astype(np.float32)
@@ -106,3 +109,13 @@ def test_without_norm_it_is_linear_relu_linear():
 def test_an_unknown_norm_is_refused_with_the_known_ones():
   with pytest.raises(InputError, match=r"'both'.*per_domain, joint, none"):
     _discriminator('both')
+
+
+@pytest.mark.parametrize('norm', NORMS)
+def test_the_adversary_multiplies_in_full_float32(norm):
+  module, variables = _discriminator(norm)
+  found = products(
+    partial(module.apply, mutable=['batch_stats']), variables, NEW, OLD
+  )
+  assert len(found) == 4
+  assert set(found) == {('dot_general', 'float32', True)}

@@ -1,5 +1,6 @@
 from functools import partial
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +9,14 @@ import pytest
 from advbct_jax.errors import InputError
 from advbct_jax.models import resnet
 from advbct_jax.models.encoder import (
+  HEADS,
   Encoder,
   classifier,
   l2_normalize,
   make_encoder,
 )
 from advbct_jax.models.resnet import BasicBlock, ResNet
+from tests.products import products
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +149,94 @@ def test_normalising_scales_to_unit_length_and_leaves_zeros():
 def test_the_gradient_of_normalising_is_finite_at_zero():
   gradient = jax.grad(lambda x: l2_normalize(x).sum())(jnp.zeros(2))
   assert np.isfinite(gradient).all()
+
+
+class _InOnePiece(nn.Module):
+  """The encoder as it was before it had parts."""
+
+  backbone: nn.Module
+  head: str
+
+  @nn.compact
+  def __call__(self, images, train):
+    features = self.backbone(images, train).astype(jnp.float32)
+    if self.head == 'none':
+      return features
+    projected = nn.Dense(8, use_bias=self.head == 'linear', name='projection')(
+      features
+    )
+    if self.head == 'linear':
+      return projected
+    return nn.BatchNorm(
+      use_running_average=not train, momentum=0.9, epsilon=1e-5, name='bn'
+    )(projected)
+
+
+@pytest.mark.parametrize('seed', [0, 7])
+@pytest.mark.parametrize('head', HEADS)
+def test_parts_have_the_layers_and_the_draws_of_an_encoder_in_one_piece(
+  images, head, seed
+):
+  backbone = ResNet((1,), BasicBlock, 1 / 8, 'small')
+  for train in (False, True):
+    wanted = _InOnePiece(backbone, head).init_with_output(
+      jax.random.key(seed), images, train
+    )
+    found = Encoder(backbone, 8, head).init_with_output(
+      jax.random.key(seed), images, train
+    )
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+@pytest.mark.parametrize('train', [False, True])
+@pytest.mark.parametrize('head', HEADS)
+def test_projected_features_are_the_embedding(images, head, train):
+  module = Encoder(ResNet((1,), BasicBlock, 1 / 8, 'small'), 8, head)
+  variables = module.init(jax.random.key(1), images, train=False)
+  wanted, changed = module.apply(
+    variables, images, train, mutable=['batch_stats']
+  )
+  features, of_backbone = module.apply(
+    variables, images, train, method='features', mutable=['batch_stats']
+  )
+  embeddings, of_head = module.apply(
+    variables, features, train, method='project', mutable=['batch_stats']
+  )
+  assert (features.shape, features.dtype) == ((6, 8), jnp.float32)
+  np.testing.assert_allclose(embeddings, wanted, atol=1e-6)
+  # Each part changes the statistics of its own layers alone.
+  bottom, top = of_backbone['batch_stats'], of_head['batch_stats']
+  jax.tree.map(
+    partial(np.testing.assert_allclose, atol=1e-6),
+    {'backbone': bottom['backbone']}
+    | ({'bn': top['bn']} if 'bn' in top else {}),
+    changed['batch_stats'],
+  )
+
+
+def test_features_are_float32_even_where_the_backbone_is_bfloat16(images):
+  module = _tiny(dtype='bfloat16')
+  variables = module.init(jax.random.key(0), images, train=False)
+  features = jax.eval_shape(
+    partial(module.apply, train=True, method='features', mutable=True),
+    variables,
+    images,
+  )[0]
+  assert features.dtype == jnp.float32
+
+
+def test_classifier_and_head_multiply_in_full_float32_in_training_too(images):
+  module = _tiny(dtype='bfloat16')
+  variables = module.init(jax.random.key(0), images, train=False)
+  features = jnp.ones((6, 4))
+  logits = classifier(5)
+  for found in (
+    products(
+      partial(module.apply, train=True, method='project', mutable=True),
+      variables,
+      features,
+    ),
+    products(logits.apply, logits.init(jax.random.key(0), features), features),
+  ):
+    assert found == [('dot_general', 'float32', True)]

@@ -7,6 +7,7 @@ from advbct_jax.errors import InputError
 from advbct_jax.retrieval.comparability import (
   EncoderStores,
   require_comparable,
+  require_one_encoder,
 )
 from tests.retrieval.small_sets import card_of, image_set
 
@@ -32,6 +33,7 @@ def test_stores_of_one_encoder_pass(tmp_path):
     'dimension': 2,
     'compatible_dimension': 0,
     'preprocessing': 'squash to 8 pixels',
+    'compute_dtype': 'float32',
   }
 
 
@@ -42,6 +44,10 @@ def test_stores_of_one_encoder_pass(tmp_path):
     ({'weights': 'cd34'}, 'weights: cd34 there, wanted ab12'),
     ({'dimension': 3}, 'dimension: 3 there, wanted 2'),
     ({'preprocessing': 'crop'}, 'preprocessing: crop there, wanted squash'),
+    (
+      {'compute_dtype': 'bfloat16'},
+      'compute_dtype: bfloat16 there, wanted float32',
+    ),
     ({'count': 4}, 'count: 4 there, wanted 3'),
     ({'complete': False}, 'complete: False there, wanted True'),
   ],
@@ -85,3 +91,15 @@ def test_encoders_of_one_width_are_searched_with_each_other(tmp_path):
     EmbeddingStore(tmp_path / 'new', other),
     EmbeddingStore(tmp_path / 'old', card),
   )
+
+
+@pytest.mark.parametrize('there', [None, 'float32'])
+def test_stores_of_one_encoder_in_two_precisions_are_not_one_side(
+  tmp_path, there
+):
+  first, second = (
+    EmbeddingStore(tmp_path, card_of(_GALLERY.ids, compute_dtype=dtype))
+    for dtype in (there, 'bfloat16')
+  )
+  with pytest.raises(InputError, match='bfloat16 there, float32 in'):
+    require_one_encoder([first, second])

@@ -11,6 +11,7 @@ _ENCODER = {
   'dimension': 256,
   'compatible_dimension': 0,
   'preprocessing': 'squash to 224 pixels',
+  'compute_dtype': 'bfloat16',
 }
 _RESULTS = {
   'datasets': {
@@ -89,6 +90,7 @@ def test_the_report_names_the_encoders_and_the_figures():
 
   assert '| encoder | resnet18 | resnet50 | resnet18 |' in text
   assert '| weights | ab12 | cd34 | ef56 |' in text
+  assert '| compute_dtype | bfloat16 | bfloat16 | bfloat16 |' in text
   assert '| medium/map | 49.15 | 62.13 | 52.31 | 63.85 |' in text
   assert '| 75% | 60.25 |' in text
   assert '58.09' in text

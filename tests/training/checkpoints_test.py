@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -93,6 +94,22 @@ def test_an_encoder_is_taken_from_the_newest_checkpoint(finished, config):
   assert encoder.digest == card['weights']
 
 
+@pytest.mark.parametrize('backend', ['cpu', 'gpu', 'tpu'])
+@pytest.mark.parametrize('trained_in', ['auto', 'float32', 'bfloat16'])
+def test_an_encoder_embeds_in_float32_whatever_it_was_trained_in(
+  finished, config, tmp_path, monkeypatch, trained_in, backend
+):
+  run = shutil.copytree(finished / 'old', tmp_path / 'old')
+  settings = json.loads((run / 'config.json').read_text())
+  settings['model']['dtype'] = trained_in
+  (run / 'config.json').write_text(json.dumps(settings))
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  assert load_encoder(run).compute_dtype == 'float32'
+  asked = load_encoder(run, 'bfloat16')
+  assert asked.compute_dtype == 'bfloat16'
+  assert asked.digest == load_encoder(run).digest
+
+
 def test_an_encoder_of_an_untrained_run_is_refused(tmp_path, finished):
   config_file = (finished / 'config.json').read_text()
   (tmp_path / 'config.json').write_text(config_file)
@@ -125,6 +142,7 @@ def test_workdirs_from_before_a_field_have_its_former_value(finished, tmp_path):
     for name in ('pooling', 'head', 'compatible_dimension'):
       del model[name]
   del config['data']['normalization']
+  del config['evaluation']['dtype']
   (tmp_path / 'config.json').write_text(json.dumps(config))
   assert read_config(tmp_path).to_dict() == json.loads(wanted)
 

@@ -175,6 +175,7 @@ def test_weights_of_other_shapes_are_refused_by_name(config, tmp_path):
     ('model.architecture', 'vgg', "'vgg'; wanted: one of resnet18, resnet34"),
     ('model.stem', 'large', "'large'; wanted: one of imagenet, small"),
     ('model.dtype', 'int8', "'int8'; wanted: auto, float32 or bfloat16"),
+    ('evaluation.dtype', 'auto', "'auto'; wanted: one of float32, bfloat16"),
     ('method', 'magic', "'magic'; wanted: one of advbct, "),
   ],
 )

@@ -1,0 +1,109 @@
+"""The stores that a trained encoder fills, which lie in its workdir."""
+
+from collections.abc import Sequence
+import pathlib
+
+from advbct_jax.data import gldv2
+from advbct_jax.data.images import ImageSet
+from advbct_jax.data.named_sets import open_retrieval_sets
+from advbct_jax.data.pipeline import LoadBatch
+from advbct_jax.embeddings.extract import FrozenEncoder
+from advbct_jax.embeddings.sources import Source, from_encoder
+from advbct_jax.embeddings.store import EmbeddingStore
+from advbct_jax.errors import InputError
+from advbct_jax.training.checkpoints import load_encoder, read_config
+from advbct_jax.training.workdir import require_finished
+
+
+def open_run(
+  workdir: pathlib.Path,
+  *,
+  batch_size: int,
+  workers: int,
+  dtype: str = 'float32',
+  load: LoadBatch | None = None,
+) -> tuple[FrozenEncoder, Source]:
+  """Takes the encoder of a run, and what it says about images.
+
+  Args:
+    workdir: of a finished run.
+    batch_size: images at a time.
+    workers: processes that decode images; 0 takes threads.
+    dtype: what the encoder computes in, `float32` or `bfloat16`.
+    load: decodes the set that it is of, where there is a loader already.
+
+  Returns:
+    The encoder, and a source that fills or opens the store of a set of images,
+    WORKDIR/embeddings/NAME.
+
+  Raises:
+    InputError: if the run is not finished.
+  """
+  require_finished(workdir)
+  encoder = load_encoder(workdir, dtype)
+  return encoder, from_encoder(
+    encoder,
+    workdir / 'embeddings',
+    batch_size=batch_size,
+    workers=workers,
+    load=load,
+  )
+
+
+def embed_named_sets(
+  workdir: pathlib.Path,
+  data: Sequence[str] = (),
+  data_root: str = '',
+  data_name: str = '',
+  *,
+  crop_queries: bool = True,
+  batch_size: int = 256,
+  workers: int = 0,
+  dtype: str = 'float32',
+) -> list[EmbeddingStore]:
+  """Fills or opens a run's stores of training images or of retrieval sets.
+
+  Args:
+    workdir: of a finished run.
+    data: retrieval sets, NAME or NAME:ROOT; none for the training images.
+    data_root: where each NAME lies, or a folder in GLDv2's layout with the
+      training images; '' for that of the run's config.
+    data_name: what the training images are called; '' for the name in the
+      run's config.
+    crop_queries: whether queries that have boxes are cropped to them.
+    batch_size: images at a time.
+    workers: processes that decode images; 0 takes threads.
+    dtype: what the encoder computes in, `float32` or `bfloat16`.
+
+  Returns:
+    The complete stores: of the training images, or of the index and the queries
+    of each retrieval set.
+
+  Raises:
+    InputError: if the run is not finished, or the images cannot be found.
+  """
+  configured = read_config(workdir).data
+  root = data_root or configured.get('root', '')
+  if data:
+    image_sets = [
+      image_set
+      for retrieval_set in open_retrieval_sets(data, root, crop_queries)
+      for image_set in (retrieval_set.gallery, retrieval_set.queries)
+    ]
+  else:
+    image_sets = [
+      _training_set(workdir, root, data_name or configured.get('name', ''))
+    ]
+  _, source = open_run(
+    workdir, batch_size=batch_size, workers=workers, dtype=dtype
+  )
+  return [source(image_set) for image_set in image_sets]
+
+
+def _training_set(workdir: pathlib.Path, root: str, name: str) -> ImageSet:
+  if not root or not name:
+    raise InputError(
+      f'{workdir}: its config names no training images; wanted: --data_root, '
+      'the folder with train_clean.csv, and --data_name.'
+    )
+  return gldv2.load_train(pathlib.Path(root), name)

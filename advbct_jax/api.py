@@ -33,6 +33,7 @@ def load_encoder(
   image_size: int | None = None,
   pooling: str | None = None,
   normalization: str | None = None,
+  dtype: str = 'float32',
 ) -> FrozenEncoder:
   """Loads an encoder of a run, or of PyTorch.
 
@@ -50,6 +51,8 @@ def load_encoder(
     pooling: of a file without a card; None for what the weights say.
     normalization: of a file without a card: `imagenet` or `half`; None for
       `imagenet`.
+    dtype: what it shall compute in, `float32` or `bfloat16`; the vectors of the
+      two don't belong in one store.
 
   Raises:
     InputError: if there is no encoder, or it cannot be used.
@@ -57,11 +60,11 @@ def load_encoder(
   name = str(path)
   if not name.startswith('hf://') and not pathlib.Path(path).is_file():
     require_finished(pathlib.Path(path))
-    return checkpoints.load_encoder(pathlib.Path(path))
+    return checkpoints.load_encoder(pathlib.Path(path), dtype)
   with tempfile.TemporaryDirectory() as folder:
     workdir = pathlib.Path(folder, 'encoder')
     import_weights(name, workdir, image_size, pooling, normalization)
-    return checkpoints.load_encoder(workdir)
+    return checkpoints.load_encoder(workdir, dtype)
 
 
 def embed_images(

@@ -55,12 +55,12 @@ def test_other_data_sets_are_judged_without_training_again(
 
 
 def test_results_in_one_precision_are_not_those_of_another(
-  finished, config, train, tmp_path
+  finished, config, tmp_path
 ):
   workdir = shutil.copytree(finished, tmp_path / 'workdir')
   config.evaluation.dtype = 'bfloat16'
   with pytest.raises(InputError, match='bfloat16 here, float32 there'):
-    train.run(config, workdir)
+    train_and_judge(config, workdir)
 
 
 def test_every_step_is_logged_whole(finished):

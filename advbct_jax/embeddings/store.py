@@ -300,6 +300,8 @@ def create_store(
   path = pathlib.Path(path)
   if is_store(path):
     return _reopen(path, card)
+  # Whatever a card of another store, taken over in part, says.
+  card = dataclasses.replace(card, complete=False)
   literal_path(path)  # Refuses a name that no chunk could be read from.
   with hold(path, 'makes the store'):
     if is_store(path):  # Another process was faster.

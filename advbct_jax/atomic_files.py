@@ -9,9 +9,9 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
   Args:
     path: of the file; what is there is replaced.
-    text: what it shall hold.
+    text: what it shall hold, in UTF-8.
   """
   # A name of its own for each process that may be writing the same file.
   unfinished = path.with_name(f'{path.name}.{os.getpid()}.unfinished')
-  unfinished.write_text(text)
+  unfinished.write_text(text, encoding='utf-8')
   os.replace(unfinished, path)

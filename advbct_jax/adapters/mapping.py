@@ -82,17 +82,18 @@ def adapt_store(
   if mapped.card.complete:
     return mapped
   # An unfinished store keeps the size of chunk that it was begun with.
-  for chunk in tqdm.tqdm(
-    mapped.missing_chunks(), desc='mapping', unit=' chunks', disable=None
-  ):
-    if mapped.card.chunk_rows != store.card.chunk_rows:
-      raise InputError(
-        f'{path}: begun with {mapped.card.chunk_rows} rows a chunk, but '
-        f'{store.path} has {store.card.chunk_rows}. Remove it to have it made '
-        'anew.'
-      )
-    mapped.write_chunk(chunk, adapter.apply(store.read_chunk(chunk)))
-  return mapped.finish()
+  if mapped.card.chunk_rows != store.card.chunk_rows:
+    raise InputError(
+      f'{path}: begun with {mapped.card.chunk_rows} rows a chunk, but '
+      f'{store.path} has {store.card.chunk_rows}. Remove it to have it made '
+      'anew.'
+    )
+  with mapped.filling():
+    for chunk in tqdm.tqdm(
+      mapped.missing_chunks(), desc='mapping', unit=' chunks', disable=None
+    ):
+      mapped.write_chunk(chunk, adapter.apply(store.read_chunk(chunk)))
+    return mapped.finish()
 
 
 def adapted(source: Source, adapter: Adapter, folder: pathlib.Path) -> Source:

@@ -1,8 +1,6 @@
 """One job of a comparison: trains, then judges."""
 
-from collections.abc import Iterator, Sequence
-import contextlib
-import fcntl
+from collections.abc import Sequence
 import pathlib
 
 from advbct_jax.adapters.adapter import save_adapter
@@ -14,6 +12,7 @@ from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.embeddings.store import open_store
 from advbct_jax.errors import InputError
 from advbct_jax.judge import judge
+from advbct_jax.locks import hold
 from advbct_jax.training.aligned_start import check_independent_config
 from advbct_jax.training.old_side import (
   check_old_encoder,
@@ -39,23 +38,9 @@ def run_job(job: Job, root: pathlib.Path) -> None:
       process is at it.
   """
   workdir = root / job.name
-  workdir.mkdir(parents=True, exist_ok=True)
-  with _alone(workdir):
+  # One that a killed comparison has left may be at it still.
+  with hold(workdir, f'does {job.name}'):
     _run_job(job, root, workdir)
-
-
-@contextlib.contextmanager
-def _alone(workdir: pathlib.Path) -> Iterator[None]:
-  """Keeps other processes from a job; one may outlive a killed comparison."""
-  with (workdir / 'lock').open('w') as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise InputError(
-        f'{workdir}: another process is at this job. Wait for its end, or stop '
-        'it, and run the same command again.'
-      ) from error
-    yield
 
 
 def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:

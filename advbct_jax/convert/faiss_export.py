@@ -17,6 +17,7 @@ import numpy as np
 from advbct_jax.atomic_files import write_text
 from advbct_jax.embeddings.store import Card, EmbeddingStore
 from advbct_jax.errors import InputError
+from advbct_jax.locks import hold_name
 from advbct_jax.retrieval import index_quality, service_index
 from advbct_jax.retrieval.index import write_index
 from advbct_jax.retrieval.index_quality import Rate
@@ -56,7 +57,7 @@ def export_index(
   Raises:
     InputError: if the name, the recipe, the ids or the queries don't do, if
       there is no compatible part, if other vectors are there under this name,
-      or if the files cannot be written.
+      if another process builds it, or if the files cannot be written.
   """
   if out.suffix != _SUFFIX:
     raise InputError(
@@ -72,35 +73,35 @@ def export_index(
   ids = np.arange(card.count)
   if integer_ids:
     ids = service_index.integer_ids(names)
-  with _writing(out):  # Before the hours that building may take.
-    out.parent.mkdir(parents=True, exist_ok=True)
-  start = time.perf_counter()
-  index = service_index.build_service_index(
-    store, recipe, ids, seed, card.dimension
-  )
-  seconds = time.perf_counter() - start
-  report_path = out.with_suffix('.report.json')
-  with _writing(out):
-    report_path.unlink(missing_ok=True)
-    write_index(out.parent, out.stem, index, names, card)
-  facts: dict[str, Any] = {
-    'kind': recipe.kind,
-    **recipe.options(),
-    'vectors': card.count,
-    'dimension': card.dimension,
-    'build_seconds': seconds,
-    'bytes_a_vector': {
-      'index': out.stat().st_size / card.count,
-      'exact': 4 * card.dimension,
-    },
-  }
-  if report:
-    measured = index_quality.measure_index(index, store, queries, seed)
-    facts |= {'asked_with': str(queries.path if queries else store.path)}
-    facts |= dataclasses.asdict(measured)
-    with _writing(report_path):
-      write_text(report_path, json.dumps(facts, indent=2) + '\n')
-  return facts
+  # Before the hours that building may take; its folder is made, too.
+  with hold_name(out, 'builds the index'):
+    start = time.perf_counter()
+    index = service_index.build_service_index(
+      store, recipe, ids, seed, card.dimension
+    )
+    seconds = time.perf_counter() - start
+    report_path = out.with_suffix('.report.json')
+    with _writing(out):
+      report_path.unlink(missing_ok=True)
+      write_index(out.parent, out.stem, index, names, card)
+    facts: dict[str, Any] = {
+      'kind': recipe.kind,
+      **recipe.options(),
+      'vectors': card.count,
+      'dimension': card.dimension,
+      'build_seconds': seconds,
+      'bytes_a_vector': {
+        'index': out.stat().st_size / card.count,
+        'exact': 4 * card.dimension,
+      },
+    }
+    if report:
+      measured = index_quality.measure_index(index, store, queries, seed)
+      facts |= {'asked_with': str(queries.path if queries else store.path)}
+      facts |= dataclasses.asdict(measured)
+      with _writing(report_path):
+        write_text(report_path, json.dumps(facts, indent=2) + '\n')
+    return facts
 
 
 def describe(facts: dict[str, Any]) -> str:

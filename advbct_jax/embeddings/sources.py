@@ -20,6 +20,7 @@ from advbct_jax.embeddings.store import (
   write_store,
 )
 from advbct_jax.errors import InputError
+from advbct_jax.locks import hold_name
 
 Source = Callable[[ImageSet], EmbeddingStore]
 
@@ -162,7 +163,8 @@ def _select(
       f'{path}: the rows of {image_set.name} would be put there, but that is '
       'where they come from. Choose another --workdir.'
     )
-  embeddings = store.read_rows(rows)
-  # Only a copy: one of another store, or one that a kill cut short, may go.
-  shutil.rmtree(path, ignore_errors=True)
-  return write_store(path, card, image_set.ids, embeddings, labels)
+  with hold_name(path, 'selects rows for the store'):
+    embeddings = store.read_rows(rows)
+    # Only a copy: one of another store, or one that a kill cut short, may go.
+    shutil.rmtree(path, ignore_errors=True)
+    return write_store(path, card, image_set.ids, embeddings, labels)

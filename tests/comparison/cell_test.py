@@ -256,9 +256,9 @@ def test_a_cell_that_cannot_work_is_refused_before_anything_is_trained(
 
 def test_a_job_that_another_process_is_at_is_refused(grid):
   root, jobs = grid
-  with (root / jobs[0].name / 'lock').open('w') as lock:
+  with (root / jobs[0].name / '.lock').open('w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
-    with pytest.raises(InputError, match='another process is at this job'):
+    with pytest.raises(InputError, match='another process is at it'):
       run_job(jobs[0], root)
 
 

@@ -3,7 +3,7 @@
 import ml_collections
 
 from advbct_jax.data.ground_truth import RetrievalSet
-from advbct_jax.data.images import check_images
+from advbct_jax.data.image_checks import check_images
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.drawn_landmarks.data_set import draw_landmarks
 from advbct_jax.errors import InputError

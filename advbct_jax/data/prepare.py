@@ -7,10 +7,12 @@ python -m advbct_jax.data.prepare records NAME:ROOT OUT [--longest_side=512]
 import argparse
 from collections.abc import Sequence
 import pathlib
+import shlex
 import sys
 
-from advbct_jax.data import own_images, records
+from advbct_jax.data.file_names import printable
 from advbct_jax.data.named_sets import find_data
+from advbct_jax.data.own_images import Split, prepare_own_images
 from advbct_jax.errors import InputError
 
 
@@ -26,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
   flags = _build_parser().parse_args(arguments)
   try:
     if flags.command == 'own':
-      _prepare_own(flags.images, flags.out, flags.held_out, flags.seed)
+      split = prepare_own_images(
+        flags.images, flags.out, flags.held_out, flags.seed, flags.upright
+      )
+      print(_say_what_next(flags.out, split))
     else:
       _prepare_records(flags.data, flags.out, flags.longest_side)
   except InputError as error:
@@ -59,6 +64,18 @@ def _build_parser() -> argparse.ArgumentParser:
   own.add_argument(
     '--seed', type=int, default=0, help='chooses them (%(default)s)'
   )
+  own.add_argument(
+    '--upright',
+    action='store_true',
+    default=True,
+    help='turn images by their EXIF orientation, as viewers do (the default)',
+  )
+  own.add_argument(
+    '--noupright',
+    dest='upright',
+    action='store_false',
+    help='take images as they are stored',
+  )
 
   packed = commands.add_parser(
     'records', help='pack a data set into ArrayRecord files'
@@ -75,26 +92,44 @@ def _build_parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _training_command(root: pathlib.Path) -> str:
+def _training_command(root: pathlib.Path, classes: int | None = None) -> str:
+  """The command that trains on a folder, of so many classes, if few."""
   name = root.name
-  return (
-    f'python train.py --config=configs/gldv2.py --config.data.root={root} '
-    f'--config.data.name={name} --config.evaluation.data="(\'{name}\',)" '
-    f'--workdir=runs/{name}'
-  )
+  command = [
+    'python train.py --config=configs/gldv2.py',
+    shlex.quote(f'--config.data.root={printable(root)}'),
+    shlex.quote(f'--config.data.name={printable(name)}'),
+    f'--config.evaluation.data="({printable(name)!r},)"',
+    shlex.quote(f'--workdir=runs/{printable(name)}'),
+  ]
+  # Of three classes the config's 30% are none.
+  if classes is not None and classes < 4:
+    command.append('--config.data.split.old_fraction=0.5')
+  return ' '.join(command)
 
 
-def _prepare_own(
-  images: pathlib.Path, out: pathlib.Path, held_out: float, seed: int
-) -> None:
-  split = own_images.prepare_own_images(images, out, held_out, seed)
-  print(
-    f'{out}: {len(split.train)} images to train on; held out: '
+def _say_what_next(out: pathlib.Path, split: Split) -> str:
+  """What has become of own images, and what to do with them."""
+  done = (
+    f'{printable(out)}: {len(split.train)} images to train on; held out: '
     f'{len(split.index)} index images and {len(split.test)} queries.\n'
+  )
+  classes = len({image.landmark for image in split.train})
+  if classes < 2:
+    return done + (
+      'One class is left to train on, and training needs two: add a class, or '
+      'lower --held_out, and prepare them again. As they are, encoders can be '
+      'judged on them:\n'
+      '  python evaluate.py --old=… --new=… '
+      + shlex.quote(f'--data={printable(out.name)}:{printable(out)}')
+    )
+  data = shlex.quote(f'gldv2:{printable(out)}')
+  return done + (
     'Next, train on them:\n'
-    f'  {_training_command(out)}\n'
+    f'  {_training_command(out, classes)}\n'
     'or first pack them, if they are many:\n'
-    f'  python -m advbct_jax.data.prepare records gldv2:{out} {out}_records'
+    f'  python -m advbct_jax.data.prepare records {data} '
+    + shlex.quote(f'{printable(out)}_records')
   )
 
 
@@ -106,6 +141,9 @@ def _prepare_records(
       f'--longest_side: found {longest_side}, wanted a number of pixels. Try '
       '512.'
     )
+  # Here, for whoever has none to pack need not wait for TFDS.
+  from advbct_jax.data import records
+
   found = find_data(data)
   if found.layout == 'gldv2':
     records.prepare_gldv2(found.root, out, longest_side)

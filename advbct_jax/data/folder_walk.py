@@ -89,7 +89,7 @@ class FolderWalk:
           else:
             self._count_file(entry)
         elif (real := _real(entry)) in self._not_by_link or real in seen:
-          self._pass_over('a link to a folder that is listed anyway', entry)
+          self._pass_over('linking to a folder that is listed anyway', entry)
         else:
           seen.add(real)
           unlisted.append(pathlib.Path(entry.path))
@@ -111,7 +111,7 @@ class FolderWalk:
       entry.name.lower() not in _SYSTEM_FOLDERS
     ):
       if entry.is_symlink() and not os.path.exists(entry.path):
-        self._pass_over('a link that leads nowhere', entry)
+        self._pass_over('linking to nothing', entry)
         return True
       return False
     if entry.is_dir(follow_symlinks=False):

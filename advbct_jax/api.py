@@ -71,6 +71,7 @@ def embed_images(
   encoder: FrozenEncoder,
   images: Sequence[GivenImage] | np.ndarray,
   *,
+  upright: bool = True,
   batch_size: int = 256,
   workers: int = 0,
 ) -> np.ndarray:
@@ -89,6 +90,8 @@ def embed_images(
     encoder: from `load_encoder`.
     images: N paths, Pillow's images, or uint8 arrays [H, W, 3] of RGB or [H, W]
       of grey; or one array [N, H, W, 3].
+    upright: whether images are turned by their EXIF orientation, as viewers
+      do; the published sets are not.
     batch_size: images at a time, over all devices of this process.
     workers: processes that decode images; 0 takes threads.
 
@@ -99,7 +102,10 @@ def embed_images(
     InputError: if an image cannot be read.
   """
   return embed_set(
-    encoder, make_image_set(images), batch_size=batch_size, workers=workers
+    encoder,
+    make_image_set(images, upright=upright),
+    batch_size=batch_size,
+    workers=workers,
   )
 
 
@@ -110,6 +116,7 @@ def fill_store(
   ids: Sequence[str] | None = None,
   *,
   name: str | None = None,
+  upright: bool = True,
   batch_size: int = 256,
   workers: int = 0,
 ) -> EmbeddingStore:
@@ -127,6 +134,7 @@ def fill_store(
     images: N images, as `embed_images` takes them.
     ids: [N] what they are called; None takes their paths, or numbers.
     name: of the image set; None takes that of the store's folder.
+    upright: whether images are turned by their EXIF orientation.
     batch_size: images at a time, over all devices of this process.
     workers: processes that decode images; 0 takes threads.
 
@@ -137,7 +145,9 @@ def fill_store(
     InputError: if an image cannot be read, or the folder holds the store of
       another encoder or of other images.
   """
-  image_set = make_image_set(images, name or pathlib.Path(path).name, ids)
+  image_set = make_image_set(
+    images, name or pathlib.Path(path).name, ids, upright
+  )
   return extract(
     encoder,
     image_set,

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 import pytest
 
 import advbct_jax
@@ -119,15 +119,37 @@ def test_vectors_do_not_depend_on_the_batch(encoder, photos, batch_size):
   )
 
 
-@pytest.mark.parametrize('mode', ['L', 'RGBA', 'P', '1', 'CMYK', 'YCbCr', 'LA'])
+@pytest.mark.parametrize(
+  'mode', ['L', 'RGBA', 'P', '1', 'CMYK', 'YCbCr', 'LA', 'F']
+)
 def test_images_of_every_mode_are_embedded(encoder, photos, mode):
   image = Image.open(photos[1]).convert(mode)
-  suffix = 'tif' if mode in ('CMYK', 'YCbCr') else 'png'
+  suffix = 'tif' if mode in ('CMYK', 'YCbCr', 'F') else 'png'
   image.save(f'other.{suffix}')
 
   np.testing.assert_array_equal(
     advbct_jax.embed_images(encoder, [image]),
     advbct_jax.embed_images(encoder, [f'other.{suffix}']),
+  )
+
+
+def test_a_picture_is_turned_as_a_viewer_turns_it(encoder, photos):
+  image = Image.open(photos[1])
+  exif = Image.Exif()
+  exif[ExifTags.Base.Orientation] = 6
+  image.save('lying.png', exif=exif)
+  upright = image.transpose(Image.Transpose.ROTATE_270)
+  lying = Image.open('lying.png')
+
+  for given in ('lying.png', lying):
+    for turned, wanted in ((True, upright), (False, image)):
+      np.testing.assert_array_equal(
+        advbct_jax.embed_images(encoder, [given], upright=turned),
+        advbct_jax.embed_images(encoder, [wanted]),
+      )
+  store = advbct_jax.fill_store('turned', encoder, ['lying.png'])
+  np.testing.assert_array_equal(
+    store.read(), advbct_jax.embed_images(encoder, [upright])
   )
 
 

@@ -3,10 +3,15 @@
 import argparse
 from collections.abc import Sequence
 import pathlib
+import shlex
+from typing import TYPE_CHECKING
 
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.commands.parsing import Parser
 from advbct_jax.errors import InputError
+
+if TYPE_CHECKING:
+  from advbct_jax.data.own_images import Split
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,6 +50,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   own.add_argument(
     '--seed', type=int, default=0, help='chooses them (%(default)s)'
   )
+  own.add_argument(
+    '--upright',
+    action='store_true',
+    default=True,
+    help='turn images by their EXIF orientation, as viewers do (the default)',
+  )
+  own.add_argument(
+    '--noupright',
+    dest='upright',
+    action='store_false',
+    help='take images as they are stored',
+  )
   own.set_defaults(run=_own)
 
   records = commands.add_parser(
@@ -76,27 +93,57 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   return parser.parse_args(arguments)
 
 
-def _training_command(root: pathlib.Path) -> str:
+def _training_command(root: pathlib.Path, classes: int | None = None) -> str:
+  """The command that trains on a folder, of so many classes, if few."""
+  from advbct_jax.data.file_names import printable
+
   name = root.name
-  return (
-    f'advbct train --config=gldv2 --config.data.root={root} '
-    f'--config.data.name={name} --config.evaluation.data="(\'{name}\',)" '
-    f'--workdir=runs/{name}'
-  )
+  command = [
+    'advbct train --config=gldv2',
+    shlex.quote(f'--config.data.root={printable(root)}'),
+    shlex.quote(f'--config.data.name={printable(name)}'),
+    f'--config.evaluation.data="({printable(name)!r},)"',
+    shlex.quote(f'--workdir=runs/{printable(name)}'),
+  ]
+  # Of three classes the config's 30% are none.
+  if classes is not None and classes < 4:
+    command.append('--config.data.split.old_fraction=0.5')
+  return ' '.join(command)
 
 
 def _own(flags: argparse.Namespace) -> None:
   from advbct_jax.data.own_images import prepare_own_images
 
-  out = flags.out
-  split = prepare_own_images(flags.images, out, flags.held_out, flags.seed)
-  print(
-    f'{out}: {len(split.train)} images to train on; held out: '
+  split = prepare_own_images(
+    flags.images, flags.out, flags.held_out, flags.seed, flags.upright
+  )
+  print(_say_what_next(flags.out, split))
+
+
+def _say_what_next(out: pathlib.Path, split: 'Split') -> str:
+  """What has become of own images, and what to do with them."""
+  from advbct_jax.data.file_names import printable
+
+  done = (
+    f'{printable(out)}: {len(split.train)} images to train on; held out: '
     f'{len(split.index)} index images and {len(split.test)} queries.\n'
+  )
+  classes = len({image.landmark for image in split.train})
+  if classes < 2:
+    return done + (
+      'One class is left to train on, and training needs two: add a class, or '
+      'lower --held_out, and prepare them again. As they are, encoders can be '
+      'judged on them:\n'
+      '  advbct evaluate --old=… --new=… '
+      + shlex.quote(f'--data={printable(out.name)}:{printable(out)}')
+    )
+  data = shlex.quote(f'gldv2:{printable(out)}')
+  return done + (
     'Next, train on them:\n'
-    f'  {_training_command(out)}\n'
+    f'  {_training_command(out, classes)}\n'
     'or first pack them, if they are many:\n'
-    f'  advbct prepare records gldv2:{out} {out}_records'
+    f'  advbct prepare records {data} '
+    + shlex.quote(f'{printable(out)}_records')
   )
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from advbct_jax.data.decoding import flatten
 from advbct_jax.data.images import ImageFiles, ImageSet
 from advbct_jax.errors import InputError
 
 GivenImage = str | os.PathLike[str] | np.ndarray | Image.Image
 
-# What a PNG can hold of Pillow's modes; what is none of these becomes RGB.
+# What a PNG can hold of Pillow's modes.
 _PNG_MODES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I;16')
 
 
@@ -41,11 +42,13 @@ class GivenImages:
       return ImageFiles(pathlib.Path(), [os.fspath(image)])[0]
     if isinstance(image, np.ndarray):
       image = Image.fromarray(image)
+    # As it was read: EXIF is often broken, which must not matter here.
+    exif = image.info.get('exif')
     if image.mode not in _PNG_MODES:
-      image = image.convert('RGB')
+      image = flatten(image)
     file = io.BytesIO()
     # Fast rather than small, for nobody keeps it.
-    image.save(file, 'PNG', compress_level=1, exif=image.getexif())
+    image.save(file, 'PNG', compress_level=1, exif=exif)
     return file.getvalue()
 
   def where(self, index: int) -> str:
@@ -57,7 +60,10 @@ class GivenImages:
 
 
 def make_image_set(
-  images: Any, name: str = 'images', ids: Sequence[str] | None = None
+  images: Any,
+  name: str = 'images',
+  ids: Sequence[str] | None = None,
+  upright: bool = True,
 ) -> ImageSet:
   """Makes a set of images that a program has at hand.
 
@@ -66,6 +72,7 @@ def make_image_set(
       one array of the former.
     name: what the set is called.
     ids: [N] what the images are called; None takes their paths or numbers.
+    upright: whether images are turned by their EXIF orientation.
 
   Raises:
     InputError: if there is none, one is none of these, or the ids are others
@@ -91,7 +98,9 @@ def make_image_set(
       f'ids: found {len(ids)} ids, {len(set(ids))} of them different, of '
       f'{len(images)} images; wanted one of its own for each image.'
     )
-  return ImageSet(name, list(map(str, ids)), GivenImages(images))
+  return ImageSet(
+    name, list(map(str, ids)), GivenImages(images), upright=upright
+  )
 
 
 def _require_image(number: int, image: Any) -> None:

@@ -113,6 +113,7 @@ class FrozenEncoder:
       ),
       images=image_set.name,
       cropped=image_set.boxes is not None,
+      upright=image_set.upright,
       ids_digest=image_set.ids_digest(),
       count=len(image_set),
       compute_dtype=self.compute_dtype,

@@ -54,6 +54,8 @@ class Card:
     images: the name of the image set.
     cropped: whether its images were cropped to their boxes; None where whoever
       made the embeddings doesn't say.
+    upright: whether its images were turned by their EXIF orientation, which is
+      a trait of the images: one encoder serves both kinds.
     ids_digest: a digest of the image ids in their order.
     count: the number of images N.
     compatible_dimension: how many of the first components can be compared with
@@ -76,6 +78,7 @@ class Card:
   ids_digest: str
   count: int
   cropped: bool | None = None
+  upright: bool = False
   compatible_dimension: int = 0
   labels_digest: str | None = None
   dtype: str = 'float32'

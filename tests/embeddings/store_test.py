@@ -138,6 +138,7 @@ def test_an_unfinished_store_keeps_the_chunk_size_that_it_was_begun_with(
       'compute_dtype: bfloat16 here, float32 there',
     ),
     ({'cropped': True}, 'cropped: True here, None there'),
+    ({'upright': True}, 'upright: True here, False there'),
     (
       {'preprocessing': 'squashed to 64x64'},
       'preprocessing: squashed to 64x64 here, squashed to 224x224 there',
@@ -236,6 +237,14 @@ def test_a_folder_without_card_is_no_store(tmp_path):
   assert refused(open_store, tmp_path).startswith(
     f'{tmp_path}: no embedding store here'
   )
+
+
+def test_an_earlier_card_is_of_images_as_they_are_stored(tmp_path):
+  path = filled(tmp_path / 'store').path / 'card.json'
+  card = json.loads(path.read_text())
+  del card['upright']
+  path.write_text(json.dumps(card))
+  assert open_store(path.parent).card.upright is False
 
 
 @pytest.mark.parametrize('content', ['{"enc', '{}', json.dumps({'a': 1}), '[]'])

@@ -221,8 +221,8 @@ def load_adapter(folder: pathlib.Path | str) -> Adapter:
     parameters = safetensors.numpy.load(weights)
   except OSError as error:
     raise InputError(
-      f'{folder}: no adapter here ({error}). Wanted: the folder that python '
-      '-m advbct_jax.adapters fit has made.'
+      f'{folder}: no adapter here ({error}). Wanted: the folder that advbct '
+      'adapters fit has made.'
     ) from error
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise InputError(

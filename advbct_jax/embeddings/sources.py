@@ -80,8 +80,8 @@ def from_stores(path: pathlib.Path, selections: pathlib.Path) -> Source:
   """
   if path.is_file():
     raise InputError(
-      f'{path}: a file. Weights become a workdir first, by python -m '
-      'advbct_jax.convert from-pytorch; vectors become a store, by to-store.'
+      f'{path}: a file. Weights become a workdir first, by advbct '
+      'convert from-pytorch; vectors become a store, by to-store.'
     )
   if not is_store(path) and not any(map(is_store, _folders(path))):
     raise InputError(

@@ -34,6 +34,7 @@ def make_backbone(
   if architecture in vit.VITS:
     _require_known('stem', stem, ('imagenet',), architecture)
     pooling = _find_pooling(pooling, vit.POOLINGS, architecture)
+    # Its LayerNorm sees one token at a time: no statistics to share.
     return vit.VITS[architecture](width=width, pooling=pooling, dtype=dtype)
   _require_known('architecture', architecture, _names())
   _require_known('stem', stem, resnet.STEMS, architecture)

@@ -55,6 +55,7 @@ class Convolution(nn.Module):
     if as_patches:
       patches = _patches(x, self.size, self.stride)
       return patches @ kernel.reshape(-1, self.features)
+    # Not 'SAME', which at stride 2 pads an even side at its end alone.
     padding = self.size // 2
     return lax.conv_general_dilated(
       x,

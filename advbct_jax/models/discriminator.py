@@ -61,6 +61,8 @@ class Discriminator(nn.Module):
       the old ones.
     """
     new, old = self.fc1(new), self.fc1(old)
+    # By the batch's statistics always: the adversary is thrown away after the
+    # training, and nothing asks for its running ones.
     if self.norm == 'per_domain':
       new, old = self.bn1(new), self.bn1(old)
     elif self.norm == 'joint':

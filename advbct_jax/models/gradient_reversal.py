@@ -39,6 +39,7 @@ def _forward(
 def _backward(
   strength: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
+  # A bfloat16 gradient would come back as float32, for the strength is that.
   reversed_gradient = (-strength * gradient).astype(gradient.dtype)
   return reversed_gradient, jnp.zeros_like(strength)
 

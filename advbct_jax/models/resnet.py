@@ -112,6 +112,7 @@ class ResNet(nn.Module):
     x = convolution(channels[0], stem_size, 2, name='conv1')(images)
     x = nn.relu(norm(name='bn1')(x))
     if self.stem == 'imagenet':
+      # 'SAME' would pad an even side at its end alone; PyTorch pads both.
       x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
     for stage, blocks in enumerate(self.stage_sizes):
       for index in range(blocks):
@@ -123,6 +124,8 @@ class ResNet(nn.Module):
           name=f'layer{stage + 1}_{index}',
         )(x)
     if self.pooling == 'gem':
+      # A cube has too few digits in bfloat16. The bound keeps the root's slope,
+      # which is infinite at 0, out of the gradient.
       x = jnp.maximum(x.astype(jnp.float32), 1e-6)
       return jnp.cbrt((x**3).mean(axis=(1, 2)))
     return x.mean(axis=(1, 2))

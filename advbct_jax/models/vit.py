@@ -60,6 +60,8 @@ class PatchEmbedding(nn.Module):
     x, kernel, bias = nn.dtypes.promote_dtype(
       images, kernel, bias, dtype=self.dtype
     )
+    # Patches don't overlap, so that one matrix product does what a convolution
+    # would, and without a strided one's slow gradient (see `Convolution`).
     rows, columns = height // PATCH, width // PATCH
     x = x.reshape(batch, rows, PATCH, columns, PATCH, inputs).swapaxes(2, 3)
     patches = x.reshape(batch, rows * columns, PATCH * PATCH * inputs)
@@ -89,6 +91,7 @@ class Block(nn.Module):
     attended = jax.nn.dot_product_attention(*jnp.moveaxis(qkv, 2, 0))
     x = x + self.dense(channels, name='proj')(attended.reshape(x.shape))
     y = self.dense(4 * channels, name='fc1')(self.norm(name='norm2')(x))
+    # PyTorch's is exact; Flax's default by tanh would drift from its weights.
     y = nn.gelu(y, approximate=False)
     return x + self.dense(channels, name='fc2')(y)
 

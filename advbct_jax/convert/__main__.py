@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.convert import (
   faiss_export,
-  from_pytorch,
+  pytorch_commands,
   stores,
-  to_pytorch,
 )
 
 
@@ -32,7 +31,7 @@ def _build_parser() -> argparse.ArgumentParser:
     description='Weights and vectors come in and go out.',
   )
   commands = parser.add_subparsers(dest='command', required=True)
-  for module in (to_pytorch, from_pytorch, stores, faiss_export):
+  for module in (pytorch_commands, stores, faiss_export):
     module.add_commands(commands)
   return parser
 

@@ -20,7 +20,6 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import orbax.checkpoint as ocp
 
 from advbct_jax.atomic_files import write_text
 from advbct_jax.data.images import digest_ids
@@ -169,6 +168,8 @@ class EmbeddingStore:
         'is not finite. The encoder has diverged or its weights are damaged; '
         'nothing of this chunk was stored.'
       )
+    import orbax.checkpoint as ocp  # with JAX, over a second: cards need none
+
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(
         self._chunk_path(chunk),
@@ -232,6 +233,8 @@ class EmbeddingStore:
     Raises:
       InputError: if it is missing or damaged.
     """
+    import orbax.checkpoint as ocp
+
     rows = self.rows_of(chunk)
     target = np.zeros(
       (rows.stop - rows.start, self.card.dimension), self.card.dtype

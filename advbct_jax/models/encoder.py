@@ -10,7 +10,7 @@ from advbct_jax.errors import InputError
 from advbct_jax.models.backbones import make_backbone
 
 # How pooled features become an embedding.
-HEADS = ('batch_norm', 'linear', 'none')
+HEADS = ('batch_norm', 'batch_norm_relu', 'linear', 'none')
 
 
 class Encoder(nn.Module):
@@ -20,8 +20,9 @@ class Encoder(nn.Module):
     backbone: a module that maps images to [B, E] features.
     dimension: the width D of an embedding.
     head: `batch_norm`, a linear layer without bias and a BatchNorm, as AdvBCT
-      has it; `linear`, one with a bias, as OpenCompatible has it; or `none`,
-      where the features are the embedding and E is D.
+      has it; `batch_norm_relu`, the same and a ReLU, as torchreid has it;
+      `linear`, one with a bias, as OpenCompatible has it; or `none`, where the
+      features are the embedding and E is D.
     axis_name: the mapped axis over which BatchNorm shares its statistics.
   """
 
@@ -59,13 +60,14 @@ class Encoder(nn.Module):
     )(features)
     if self.head == 'linear':
       return projected
-    return nn.BatchNorm(
+    embeddings = nn.BatchNorm(
       use_running_average=not train,
       momentum=0.9,
       epsilon=1e-5,
       axis_name=self.axis_name,
       name='bn',
     )(projected)
+    return nn.relu(embeddings) if self.head.endswith('_relu') else embeddings
 
 
 def classifier(classes: int, name: str | None = None) -> nn.Dense:

@@ -26,8 +26,8 @@ import tqdm
 
 from advbct_jax.atomic_files import write_text
 from advbct_jax.data.images import digest_ids
-from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.store import Card
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 
 # Positions in the gallery under a flat inner-product index.

@@ -18,6 +18,7 @@ from advbct_jax.weights.layouts import OPENCOMPATIBLE, Layout
 Shapes = Mapping[str, tuple[int, ...]]
 
 _BLOCK = re.compile(r'^layer(\d+)\.(\d+)\.conv1\.weight$')
+_END_OF_BLOCK = re.compile(r'^layer(\d+)\.0\.conv(\d)\.weight$')
 _STEMS = {7: 'imagenet', 3: 'small'}
 
 
@@ -95,6 +96,29 @@ def find_image_size(shapes: Shapes, layout: Layout, source: str) -> int | None:
     return None
   positions = _shape(shapes, name, 3, source)[1]
   return vit.PATCH * math.isqrt(max(positions - 1, 0))
+
+
+def find_features(shapes: Shapes, layout: Layout) -> int | None:
+  """The width E of a backbone's features, None where no backbone is known.
+
+  Args:
+    shapes: of the tensors, by name, without wrappers.
+    layout: whose names they are.
+  """
+  norm = shapes.get(f'{layout.backbone}norm.weight') or shapes.get(
+    f'{layout.backbone}fc_norm.weight'
+  )
+  if norm and f'{layout.backbone}pos_embed' in shapes:
+    return norm[0]
+  # The convolution that ends the last stage's first block is as wide as all
+  # that follows.
+  ends = [
+    (int(match[1]), int(match[2]), shape[0])
+    for name, shape in shapes.items()
+    if name.startswith(layout.backbone)
+    and (match := _END_OF_BLOCK.match(name.removeprefix(layout.backbone)))
+  ]
+  return max(ends)[2] if ends else None
 
 
 def infer_beside_encoder(

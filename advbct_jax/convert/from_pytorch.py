@@ -123,7 +123,7 @@ def import_weights(
   else:
     settled = _settle(chosen, embedding, weights)
     model = infer_model(_shapes(settled.tensors), settled.layout, weights)
-    # Which no names or shapes tell, so that it was asked.
+    # No name or shape tells of a ReLU, so that it was asked.
     model['head'] += '_relu' if settled.relu else ''
   tensors, layout = settled.tensors, settled.layout
   shapes = _shapes(tensors)

@@ -107,7 +107,9 @@ def _run_from_pytorch(flags: argparse.Namespace) -> None:
       flags.pooling,
       flags.normalization,
       under=flags.key,
-      ignored=[name for names in flags.ignore for name in names.split(',')],
+      ignored=[
+        name for names in flags.ignore for name in names.split(',') if name
+      ],
       embedding=flags.embedding,
     )
   )

@@ -46,6 +46,7 @@ def infer_model(shapes: Shapes, layout: Layout, source: str) -> dict[str, Any]:
   elif 'conv1.weight' in backbone and _stage_sizes(backbone):
     fields, features = _infer_resnet(backbone, source)
     if layout.name == OPENCOMPATIBLE.name:
+      # Its code pools so, by a power that is no tensor to be found here.
       fields['pooling'] = 'gem'
   else:
     raise InputError(
@@ -115,7 +116,8 @@ def find_features(shapes: Shapes, layout: Layout) -> int | None:
   ends = [
     (int(match[1]), int(match[2]), shape[0])
     for name, shape in shapes.items()
-    if name.startswith(layout.backbone)
+    if shape
+    and name.startswith(layout.backbone)
     and (match := _END_OF_BLOCK.match(name.removeprefix(layout.backbone)))
   ]
   return max(ends)[2] if ends else None
@@ -149,7 +151,8 @@ def infer_beside_encoder(
   first = f'{layout.parts.get("method/discriminator/fc1")}.weight'
   norm = f'{layout.parts.get("method/discriminator/bn1")}.weight'
   if first in shapes:
-    # It sees the compatible part of an embedding, which may be all of it.
+    # It sees the compatible part of an embedding, which may be all of it. What
+    # is wider is a fault that is better told of as one of shapes.
     _, seen = _shape(shapes, first, 2, source)
     embeddings = np.zeros((1, min(dimension, seen)), np.float32)
     discriminator = Discriminator('per_domain' if norm in shapes else 'none')
@@ -244,6 +247,8 @@ def _infer_width(
   channels: list[int], published: list[int], source: str
 ) -> float:
   """The factor that makes these channels of the published ones."""
+  # Counts of channels are rounded, so that each gives the factor only nearly,
+  # and not every one's makes all the others again.
   for have, base in zip(channels, published, strict=True):
     width = have / base
     if [round(count * width) for count in published] == channels:
@@ -278,6 +283,8 @@ def _infer_vit(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
     'architecture': names[0],
     'width': 1.0,
     'stem': 'imagenet',
+    # timm has the last norm after the pooling, where that is a mean, and calls
+    # it so.
     'pooling': 'mean' if 'fc_norm.weight' in shapes else 'cls',
   }
   return fields, channels

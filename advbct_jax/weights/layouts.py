@@ -137,7 +137,7 @@ def find_layout(names: Names) -> Layout:
   if 'projection_dim.weight' in names:
     return dataclasses.replace(PUBLISHED, backbone='')
   if 'fc_emb.weight' in names:
-    # Its code has had both names.
+    # OpenCompatible's code has had both names of the classifier.
     if 'fc_classifier.weight' in names:
       parts = {**OPENCOMPATIBLE.parts, 'classifier': 'fc_classifier'}
       return dataclasses.replace(OPENCOMPATIBLE, parts=parts)

@@ -52,6 +52,8 @@ def load_encoder_variables(
       finite.
   """
   flat = traverse_util.flatten_dict(variables, sep='/')
+  # Layouts know leaves by their place in a whole state, of which the encoder is
+  # a part.
   wanted = {_in_state(ours): value.shape for ours, value in flat.items()}
   chosen = select_encoder(tensors, source)
   settled = _find_embedding(chosen, wanted, source)
@@ -165,6 +167,8 @@ def match_tensors(
   )
   if listed:
     raise InputError(f'{complaint}{listed}\n{advice}')
+  # Last, since it reads all of a mapped file, and only of what is taken: what
+  # is left out may be as it likes.
   if damaged := [
     name for name in present.values() if not np.isfinite(tensors[name]).all()
   ]:

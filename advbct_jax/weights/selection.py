@@ -88,6 +88,7 @@ def select_encoder(
     for name, reason in _strangers(found, here).items():
       left_out[reason].append(name)
       del found[name]
+    # Where others stand beside it, the prefix stays, lest two names become one.
     if all(name.startswith(here) or '/' in name for name in found):
       found = {name.removeprefix(here): found[name] for name in found}
       prefix = ''

@@ -20,8 +20,8 @@ import safetensors.numpy
 
 from advbct_jax.adapters.kinds import ADAPTERS, find_kind
 from advbct_jax.atomic_files import write_text
-from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from advbct_jax.adapters.adapter import Adapter, AdapterCard
 from advbct_jax.adapters.kinds import find_kind
 from advbct_jax.adapters.pairs import Pairs
-from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.store import EmbeddingStore
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 
 # So that the tenth that is held out has an image.

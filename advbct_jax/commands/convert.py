@@ -81,6 +81,32 @@ def _add_from_pytorch(commands: argparse._SubParsersAction) -> None:
   )
   parser.add_argument('workdir', type=pathlib.Path, help='a new folder')
   parser.add_argument(
+    '--key',
+    '--prefix',
+    action='append',
+    default=[],
+    metavar='NAME',
+    help='take only what lies under this name: an entry of the checkpoint '
+    "(teacher), or the beginning of tensors' names (model.); given again, "
+    'below that (default: where the one backbone is)',
+  )
+  parser.add_argument(
+    '--ignore',
+    action='append',
+    default=[],
+    metavar='NAMES',
+    help='leave out these modules, or tensors by pattern, with commas between '
+    'them (criterion,*.aux.*)',
+  )
+  parser.add_argument(
+    '--embedding',
+    metavar='MODULES',
+    help='which modules on the backbone are the embedding layer, with commas '
+    'between them: a Linear, a BatchNorm, or both (fc, fc.0,fc.1); relu at the '
+    "end if one follows, which weights can't tell (fc,relu); none if the "
+    "backbone's features are the embedding (default: asked where it may be so)",
+  )
+  parser.add_argument(
     '--image_size',
     type=int,
     help='side in pixels that images are squashed to (default: as the card or '
@@ -110,6 +136,11 @@ def _from_pytorch(flags: argparse.Namespace) -> None:
       flags.image_size,
       flags.pooling,
       flags.normalization,
+      under=flags.key,
+      ignored=[
+        name for names in flags.ignore for name in names.split(',') if name
+      ],
+      embedding=flags.embedding,
     )
   )
 

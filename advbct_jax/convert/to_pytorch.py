@@ -45,6 +45,7 @@ ORIGINAL = 'original'
 # Whose own modules hold an encoder with a given head.
 _LAYOUT_OF_HEAD = {
   'batch_norm': 'published',
+  'batch_norm_relu': 'published',  # a ReLU has no weights to name
   'linear': 'opencompatible',
   'none': 'timm',
 }
@@ -77,7 +78,9 @@ def export_weights(
   trained = list(flat)
   del state  # so that taking out of `flat` frees memory
   encoder = make_encoder(**encoder_options(config.model))
-  if layout.name == TIMM.name:
+  # timm's names are those of a backbone alone, but weights that came in under
+  # them may have brought an embedding layer of their own.
+  if 'encoder/projection' not in layout.parts:
     encoder, flat = _take_backbone(encoder, flat)
   names = {ours: layout.pytorch_name(ours) for ours in flat}
   card = _describe(config, encoder, flat, layout_name or layout.name)
@@ -140,6 +143,11 @@ def _choose_layout(
       raise InputError(
         f'--layout={name}: this encoder was trained here and came from nowhere '
         'else. Leave --layout out.'
+      )
+    if config.pytorch.layout is None:
+      raise InputError(
+        f'--layout={name}: the embedding layer of these weights was brought '
+        'into another form when they came in. Leave --layout out.'
       )
     return Layout(**config.pytorch.layout.to_dict())
   head = config.model.head

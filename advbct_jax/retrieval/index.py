@@ -23,8 +23,8 @@ import numpy as np
 import tqdm
 
 from advbct_jax.data.images import digest_ids
-from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.store import Card, read_card, write_card
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 from advbct_jax.line_files import read_lines, write_lines
 from advbct_jax.locks import hold_name

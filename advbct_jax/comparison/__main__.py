@@ -9,10 +9,7 @@ from collections.abc import Sequence
 import pathlib
 
 from advbct_jax.command_line import exit_with_message
-from advbct_jax.comparison.report import write_tables
-from advbct_jax.comparison.results import read_results
 from advbct_jax.errors import InputError
-from advbct_jax.retrieval.protocols import MAIN_METRICS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,6 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments: what follows the program's name; None takes `sys.argv`.
   """
   flags = _build_parser().parse_args(arguments)
+  # Only now, for they take seconds, which --help need not.
+  from advbct_jax.comparison.report import write_tables
+  from advbct_jax.comparison.results import read_results
+  from advbct_jax.retrieval.protocols import MAIN_METRICS
+
   with exit_with_message():
     cells = [cell for path in flags.results for cell in read_results(path)]
     if not cells:
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f'{", ".join(map(str, flags.results))}: no cells; wanted: the results '
         'of a comparison that has finished at least one.'
       )
-    metrics = flags.metrics.split(',')
+    metrics = flags.metrics.split(',') if flags.metrics else MAIN_METRICS
     print(write_tables(cells, metrics, flags.out, flags.against))
     print(f'tables and plots: {flags.out}/table.md')
 
@@ -46,8 +48,9 @@ def _build_parser() -> argparse.ArgumentParser:
   parser.add_argument('out', type=pathlib.Path, help='the folder for them')
   parser.add_argument(
     '--metrics',
-    default=','.join(MAIN_METRICS),
-    help='the first of these that a data set has (%(default)s)',
+    default='',
+    help='the first of these that a data set has; by default its main one, '
+    'such as private/map@100 or medium/map',
   )
   parser.add_argument(
     '--against',

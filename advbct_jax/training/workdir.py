@@ -29,6 +29,7 @@ _FREE_FIELDS = (
   'evaluation',
   'log',
   'old.path',
+  'stores',
 )
 
 

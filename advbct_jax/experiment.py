@@ -9,7 +9,7 @@ import ml_collections
 from advbct_jax.data.configured_sets import open_data
 from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
 from advbct_jax.judge import has_embeddings, judge, print_judgement
-from advbct_jax.methods import needs_old_model
+from advbct_jax.methods import find_method
 from advbct_jax.training.checkpoints import latest_step, read_config
 from advbct_jax.training.old_side import old_path
 from advbct_jax.training.upgrade import train_upgrade
@@ -33,7 +33,7 @@ def train_and_judge(
       return
   retrieval_sets = open_data(config)
   old = None
-  if needs_old_model(config.method):
+  if find_method(config.method).needs_old_model:
     path = old_path(config, workdir)
     selections = workdir / 'embeddings' / 'old'
     if not config.old.path or has_embeddings(
@@ -77,7 +77,10 @@ def _finished_results(
     if facts.get('kind') == 'revisited'
   )
   # An old encoder that could not be judged then may have its vectors now.
-  both = 'old' in results['encoders'] or not needs_old_model(config.method)
+  both = (
+    'old' in results['encoders']
+    or not find_method(config.method).needs_old_model
+  )
   new = results['encoders']['new']
   same_dtype = (
     new.get('compute_dtype', UNSAID_COMPUTE_DTYPE) == config.evaluation.dtype

@@ -51,16 +51,34 @@ def replicate(tree: Any) -> Any:
   A mapped step that starts from such a state compiles once; from arrays on one
   device it would compile a second time for its own output.
   """
-  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  everywhere = jax.sharding.NamedSharding(
+    _local_mesh(), jax.sharding.PartitionSpec()
+  )
   return jax.device_put(tree, everywhere)
 
 
+def _local_mesh() -> jax.sharding.Mesh:
+  return jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+
+
 def shard(batch: Any) -> Any:
-  """Cuts the first axis of every array into one piece a local device."""
+  """Cuts the first axis of every array, and puts a piece on each local device.
+
+  Args:
+    batch: a tree of [B, …] arrays.
+
+  Returns:
+    The same of [devices, B / devices, …] arrays.
+  """
   devices = jax.local_device_count()
-  return jax.tree.map(
-    lambda x: x.reshape(devices, len(x) // devices, *x.shape[1:]), batch
+  pieces = jax.sharding.NamedSharding(
+    _local_mesh(), jax.sharding.PartitionSpec(AXIS)
+  )
+  return jax.device_put(
+    jax.tree.map(
+      lambda x: x.reshape(devices, len(x) // devices, *x.shape[1:]), batch
+    ),
+    pieces,
   )
 
 

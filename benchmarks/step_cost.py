@@ -18,8 +18,8 @@ from advbct_jax.data.images import ImageFiles, ImageSet
 from advbct_jax.data.pipeline import LoadBatch
 from advbct_jax.data.splits import split_training_set
 from advbct_jax.embeddings.class_statistics import class_statistics
-from advbct_jax.methods.method import OldModel
-from advbct_jax.training.run import OldSide, Run, TrainingSet
+from advbct_jax.methods.method import OldModel, OldSide
+from advbct_jax.training.run import Run, TrainingSet
 from benchmarks.timing import spread, time_in_turns
 from configs import gldv2
 
@@ -60,7 +60,12 @@ def make_steps(arguments: argparse.Namespace) -> dict[str, Step]:
   data = TrainingSet(
     LoadBatch(image_set, size), np.arange(count), split.labels, split.classes
   )
-  old = OldSide(old_embeddings, OldModel(statistics, split.old_class))
+  old = OldSide(
+    old_embeddings,
+    split.labels,
+    split.old_labels,
+    OldModel(statistics, split.old_class),
+  )
   rows = random.choice(count, config.batch_size, replace=False)
   shape = (config.batch_size, size, size, 3)
   batch = {

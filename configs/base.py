@@ -6,6 +6,8 @@ Other configs import this one and change what they need.
 import ml_collections
 from ml_collections import config_dict
 
+from advbct_jax.methods import METHODS, method_options
+
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns AdvBCT as published: ResNet-18, 224 pixels, 30 epochs."""
@@ -13,34 +15,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.seed = 0
 
   # How the new encoder is tied to the old one: a key of
-  # advbct_jax.methods.METHODS. Its own options have its name.
+  # advbct_jax.methods.METHODS. Its options have its name, and its class says
+  # what they mean.
   config.method = 'advbct'
-  config.advbct = config_dict.ConfigDict()
-  config.advbct.threshold = 1.0
-  config.advbct.radius = 'elastic'  # or largest, smallest
-  config.advbct.boundary_mean = 'violators'  # or eligible
-  config.advbct.boundary_weight = 1.0
-  config.advbct.discriminator_input = 'raw'  # or normalized
-  config.advbct.discriminator_norm = 'per_domain'  # or joint, none
-  config.advbct.adversarial_weight = 1.0
-
-  config.bct = config_dict.ConfigDict()
-  config.bct.weight = 1.0
-  config.contrastive = config_dict.ConfigDict()
-  config.contrastive.temperature = 0.01
-  config.contrastive.negatives = 10
-  config.contrastive.weight = 1.0
-  config.hot_refresh = config.contrastive.copy_and_resolve_references()
-  config.l2 = config_dict.ConfigDict()
-  config.l2.weight = 10.0
-  config.l2.threshold = 0.0
-  config.lce = config_dict.ConfigDict()
-  config.lce.boundary_weight = 1.0
-  config.lce.alignment_weight = 1.0
-  config.unibct = config_dict.ConfigDict()
-  config.unibct.scale = 30.0
-  config.unibct.margin = 0.3
-  config.unibct.weight = 1.0
+  for name in METHODS:
+    config[name] = config_dict.ConfigDict(method_options(name))
 
   # The encoder to train.
   config.model = config_dict.ConfigDict()
@@ -83,9 +62,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.batch_size = 256  # over all devices
   config.epochs = 30
   config.optimizer = config_dict.ConfigDict()
+  config.optimizer.name = 'sgd'  # or adamw
   config.optimizer.learning_rate = 0.1
   config.optimizer.momentum = 0.9
   config.optimizer.weight_decay = 5e-4
+  config.optimizer.schedule = 'drops'  # or cosine, down to 0
+  config.optimizer.warmup_epochs = 0.0  # while the rate rises to its height
   config.optimizer.drop_epochs = (5, 10, 20)
   config.optimizer.drop_factor = 0.1
 
@@ -103,6 +85,13 @@ def get_config() -> ml_collections.ConfigDict:
   # an aligned start is made from.
   config.aligned = config_dict.ConfigDict()
   config.aligned.path = ''
+
+  # What further encoders say of the training images, for methods that read it:
+  # the workdir of a run, a store, or a folder of stores.
+  config.stores = config_dict.ConfigDict()
+  for method in METHODS.values():
+    for name in method.stores:
+      config.stores[name] = ''
 
   config.checkpoint = config_dict.ConfigDict()
   config.checkpoint.every_steps = 2000

@@ -7,9 +7,9 @@ from advbct_jax.data.images import ImageSet
 from advbct_jax.data.pipeline import LoadBatch
 from advbct_jax.data.splits import split_training_set
 from advbct_jax.embeddings.class_statistics import class_statistics
-from advbct_jax.methods import needs_old_model
-from advbct_jax.methods.method import OldModel
-from advbct_jax.training.run import OldSide, Run, TrainingSet
+from advbct_jax.methods import find_method
+from advbct_jax.methods.method import OldModel, OldSide
+from advbct_jax.training.run import Run, TrainingSet
 
 
 def make_run(config: ml_collections.ConfigDict) -> Run:
@@ -32,10 +32,11 @@ def make_run(config: ml_collections.ConfigDict) -> Run:
       split.classes,
     ),
     OldSide(
-      np.zeros((0, dimension), np.float32),
+      np.zeros((len(landmarks), dimension), np.float32),
+      split.labels,
+      split.old_labels,
       OldModel(statistics, split.old_class),
-      None,
     )
-    if needs_old_model(config.method)
+    if find_method(config.method).needs_old_model
     else None,
   )

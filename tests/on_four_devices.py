@@ -6,6 +6,8 @@
       python -m pytest -n 0 tests/on_four_devices.py
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,15 +16,17 @@ import pytest
 from advbct_jax.embeddings.class_statistics import class_statistics
 from advbct_jax.embeddings.extract import extract
 from advbct_jax.methods import make_method
-from advbct_jax.methods.method import OldModel, Progress, Samples
+from advbct_jax.methods.method import OldModel, OldSide, Progress
 from advbct_jax.parallel import AXIS, global_mean, map_step, replicate, shard
+from advbct_jax.training.schedules import make_optimizer
+from advbct_jax.training.state import create_state, trained_model
+from advbct_jax.training.step import train_step
 from tests.embeddings.tiny_encoder import (
   embed_directly,
   image_set,
   tiny_encoder,
 )
-
-PROGRESS = Progress(jnp.asarray(4), steps=10, steps_per_epoch=5)
+from tests.methods.given_embeddings import GivenEmbeddings, batch_of
 
 
 def test_there_are_four_devices():
@@ -84,72 +88,91 @@ def test_shares_average_to_the_mean_over_the_global_batch(mask):
     ('contrastive', {'temperature': 0.5}),
     ('hot_refresh', {'temperature': 0.5, 'negatives': 3}),
     ('l2', {}),
+    ('lce', {}),
+    ('mixbct', {'margin_scale': 2.0, 'ratio': 0.4}),
+    ('nccl', {'queue': 20}),
     ('unibct', {'scale': 2}),
   ],
 )
-def test_methods_have_the_loss_and_gradients_of_one_device(name, options):
+def test_methods_have_the_loss_gradients_and_memory_of_one_device(
+  name, options
+):
   random = np.random.default_rng(0)
   # Old samples come first, so that the last device has none.
-  labels = jnp.sort(jnp.arange(16) % 4)
+  labels = np.sort(np.arange(16) % 4)
+  old_embeddings = random.normal(size=(16, 6)).astype(np.float32)
   old = OldModel(
     class_statistics(
       random.normal(size=(20, 6)).astype(np.float32), np.arange(20) % 3, 3
     ),
     np.array([1, 0, 2, -1]),
   )
-  old = jax.tree.map(jnp.asarray, old)
-  samples = Samples(
-    random.normal(1, 3, (16, 6)).astype(np.float32),
-    labels,
-    random.normal(size=(16, 6)).astype(np.float32),
-  )
+  side = OldSide(old_embeddings, labels, old.old_class[labels], old)
 
   def method(axis_name):
-    return make_method(name, 4, options, axis_name)
+    return make_method(name, GivenEmbeddings(), 4, options, axis_name=axis_name)
 
-  variables = method(None).init(jax.random.key(0), samples, old, PROGRESS)
-  stats = variables.get('batch_stats', {})
-  params = variables.get('params', {})
+  old = old.replace(prepared=method(None).prepare(side))
+  batch = {
+    'image': random.normal(1, 3, (16, 6)).astype(np.float32),
+    'label': labels,
+    'old_embedding': old_embeddings,
+    'row': np.arange(16, dtype=np.int32),
+    'other_embeddings': {},
+  }
+  optimizer = make_optimizer(0.1, 0.9, 5e-4)
+  state = create_state(
+    trained_model(method(None)),
+    optimizer,
+    (
+      batch_of(batch['image'], labels, old_embeddings),
+      old,
+      Progress(jnp.asarray(4), 10, 5),
+    ),
+    seed=0,
+  )
+  # A queue that is not empty.
+  state = state.replace(step=state.step + 4)
 
-  def evaluate(params, samples, axis_name):
-    def loss(params, embeddings):
-      (value, metrics), updated = method(axis_name).apply(
-        {'params': params, 'batch_stats': stats},
-        samples.replace(embeddings=embeddings),
-        old,
-        PROGRESS,
-        mutable=['batch_stats'],
+  def take(devices):
+    step = jax.pmap(
+      partial(
+        train_step,
+        method=method(AXIS),
+        optimizer=optimizer,
+        schedule=lambda step: 0.1,
+        prepare_images=lambda images, keys: images,
+        steps=10,
+        steps_per_epoch=5,
+      ),
+      axis_name=AXIS,
+      in_axes=(None, 0, None, None),
+      out_axes=(None, None),
+      devices=devices,
+    )
+    taken, logged = state, []
+    for _ in range(2):
+      cut = jax.tree.map(
+        lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch
       )
-      return value, (metrics, updated.get('batch_stats', {}))
+      taken, metrics = step(taken, cut, old, jax.random.key(0))
+      logged.append(metrics)
+    return jax.device_get((taken, logged))
 
-    (value, rest), (by_params, by_embedding) = jax.value_and_grad(
-      loss, argnums=(0, 1), has_aux=True
-    )(params, samples.embeddings)
-    return (value, rest, by_params), by_embedding
-
-  def step(params, samples, *unused):
-    averaged, by_embedding = evaluate(params, samples, AXIS)
-    by_embedding = jax.lax.all_gather(by_embedding, AXIS, tiled=True)
-    return params, (jax.lax.pmean(averaged, AXIS), by_embedding)
-
-  # Without any of these, `jax.pmap` of 0.10 would take the arrays of the batch
-  # for the arguments.
-  given = params or {'nothing': jnp.zeros(1)}
-  wanted = jax.jit(evaluate, static_argnums=2)(given, samples, None)
-  constants = replicate((jnp.zeros(1), jnp.zeros(1)))
-  _, found = map_step(step)(replicate(given), shard(samples), *constants)
+  one, four = take(jax.devices()[:1]), take(jax.devices())
   if name == 'advbct':
-    assert 0 < float(wanted[0][1][0]['violators']) < 1
-  averaged, by_embedding = found
+    assert 0 < float(one[1][0]['violators']) < 1
+  if name == 'mixbct':
+    assert float(one[1][0]['replaced']) == 6 / 16
+  if name == 'nccl':
+    assert float(one[1][1]['queued']) == 1
   jax.tree.map(
     lambda ours, theirs: np.testing.assert_allclose(
       ours, theirs, rtol=1e-4, atol=1e-6
     ),
-    averaged,
-    wanted[0],
+    four,
+    one,
   )
-  # The loss that is averaged over four devices is a quarter of each share.
-  np.testing.assert_allclose(by_embedding / 4, wanted[1], rtol=1e-4, atol=1e-6)
 
 
 def test_a_step_is_compiled_once_for_its_own_output():

@@ -164,9 +164,7 @@ def extract(
     return store
   if load is None or load.size != encoder.image_size:
     load = make_loader(image_set, encoder.image_size)
-  # Every device takes the same share, in the last batch too.
-  devices = jax.local_device_count()
-  batch_size = -(-min(batch_size, len(image_set)) // devices) * devices
+  batch_size = _shared_batch_size(len(image_set), batch_size)
   batches_of = {
     chunk: _cut(store.rows_of(chunk), batch_size)
     for chunk in store.missing_chunks()
@@ -192,34 +190,36 @@ def extract(
   return store.finish()
 
 
-def embed_set(
+def embed_all(
   encoder: FrozenEncoder,
-  image_set: ImageSet,
+  load: LoadBatch,
   *,
   batch_size: int = 256,
   workers: int = 0,
 ) -> np.ndarray:
-  """Embeds a set of images in memory; the vectors are those of `extract`.
+  """Embeds a set of images in memory.
 
   Args:
     encoder: embeds.
-    image_set: N images.
+    load: decodes the N images of a set.
     batch_size: images at a time, over all devices of this process.
     workers: processes that decode images; 0 takes threads.
 
   Returns:
     [N, D] float32.
-
-  Raises:
-    InputError: if an image cannot be read.
   """
-  devices = jax.local_device_count()
-  batch_size = -(-min(batch_size, len(image_set)) // devices) * devices
-  batches = _cut(slice(0, len(image_set)), batch_size)
-  load = make_loader(image_set, encoder.image_size)
-  with contextlib.closing(ordered_batches(load, batches, workers)) as loaded:
+  count = len(load.image_set)
+  batch_size = _shared_batch_size(count, batch_size)
+  rows = _cut(slice(0, count), batch_size)
+  with contextlib.closing(ordered_batches(load, rows, workers)) as loaded:
     images = (batch['image'] for batch in loaded)
     return np.concatenate([*_embed_ahead(encoder, images, batch_size)])
+
+
+def _shared_batch_size(count: int, batch_size: int) -> int:
+  """A batch of which every device takes the same share, in the last one too."""
+  devices = jax.local_device_count()
+  return -(-min(batch_size, count) // devices) * devices
 
 
 def _cut(rows: slice, size: int) -> list[np.ndarray]:

@@ -1,9 +1,8 @@
 """How the new encoder is tied to the old one, a method a file."""
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
-
-from flax import linen as nn
 
 from advbct_jax.errors import InputError
 from advbct_jax.methods.advbct import AdvBCT
@@ -13,12 +12,15 @@ from advbct_jax.methods.hot_refresh import HotRefresh
 from advbct_jax.methods.independent import Independent
 from advbct_jax.methods.l2 import L2
 from advbct_jax.methods.lce import LCE
+from advbct_jax.methods.method import Method
+from advbct_jax.methods.mixbct import MixBCT
+from advbct_jax.methods.nccl import NCCL
 from advbct_jax.methods.unibct import UniBCT
+from advbct_jax.models.encoder import Encoder, classifier
 
-# A method is a module with `classes`, `axis_name` and its own options as
-# attributes, called as in `method.py`. One that can do without an old model, or
-# uses its classifier, says so by `needs_old_model` or `uses_old_classifier`.
-METHODS: dict[str, type[nn.Module]] = {
+# All that the commands, configs, tables and plots know of a method is here and
+# in its class.
+METHODS: dict[str, type[Method]] = {
   'advbct': AdvBCT,
   'bct': BCT,
   'contrastive': Contrastive,
@@ -26,48 +28,75 @@ METHODS: dict[str, type[nn.Module]] = {
   'independent': Independent,
   'l2': L2,
   'lce': LCE,
+  'mixbct': MixBCT,
+  'nccl': NCCL,
   'unibct': UniBCT,
 }
 
-
-def needs_old_model(name: str) -> bool:
-  """Whether a method is trained against an old model.
-
-  Raises:
-    InputError: if there is no such method.
-  """
-  return getattr(_find(name), 'needs_old_model', True)
+# What every module has, and what every method is given.
+_NO_OPTIONS = {field.name for field in dataclasses.fields(Method)}
 
 
-def uses_old_classifier(name: str) -> bool:
-  """Whether a method asks for the classifier of the old model.
-
-  Raises:
-    InputError: if there is no such method.
-  """
-  return getattr(_find(name), 'uses_old_classifier', False)
-
-
-def make_method(
-  name: str, classes: int, options: Mapping[str, Any], axis_name: str | None
-) -> nn.Module:
-  """Builds a method's loss.
+def find_method(name: str) -> type[Method]:
+  """Looks a method up.
 
   Args:
     name: a key of `METHODS`.
-    classes: the number C of new classes.
-    options: the method's own attributes.
-    axis_name: the mapped axis, None outside of any.
 
   Raises:
     InputError: if there is no such method.
   """
-  return _find(name)(classes=classes, axis_name=axis_name, **options)
-
-
-def _find(name: str) -> type[nn.Module]:
   if name not in METHODS:
     raise InputError(
       f'config.method is {name!r}; wanted: one of {", ".join(METHODS)}.'
     )
   return METHODS[name]
+
+
+def method_options(name: str) -> dict[str, Any]:
+  """The options of a method with their defaults, as its class has them.
+
+  Args:
+    name: a key of `METHODS`.
+
+  >>> method_options('l2')
+  {'weight': 10.0, 'threshold': 0.0}
+  """
+  return {
+    field.name: field.default
+    for field in dataclasses.fields(find_method(name))
+    if field.name not in _NO_OPTIONS
+  }
+
+
+def make_method(
+  name: str,
+  encoder: Encoder,
+  classes: int,
+  options: Mapping[str, Any],
+  *,
+  compatible_dimension: int | None = None,
+  axis_name: str | None = None,
+) -> Method:
+  """Builds a method round an encoder.
+
+  Args:
+    name: a key of `METHODS`.
+    encoder: to train.
+    classes: the number C of new classes.
+    options: of the method, those that differ from `method_options`.
+    compatible_dimension: the width of the part of an embedding that old ones
+      are compared with; None for all of it.
+    axis_name: the mapped axis, None outside of any.
+
+  Raises:
+    InputError: if there is no such method, or an option is none.
+  """
+  return find_method(name)(
+    encoder=encoder,
+    classifier=classifier(classes),
+    classes=classes,
+    compatible_dimension=compatible_dimension,
+    axis_name=axis_name,
+    **options,
+  )

@@ -12,11 +12,18 @@ import jax.numpy as jnp
 import optax
 
 from advbct_jax.errors import InputError
-from advbct_jax.methods.method import Metrics, OldModel, Progress, Samples
+from advbct_jax.methods.method import (
+  Batch,
+  Method,
+  Metrics,
+  OldModel,
+  Outcome,
+  Progress,
+)
 from advbct_jax.models.discriminator import Discriminator
 from advbct_jax.models.encoder import l2_normalize
 from advbct_jax.models.gradient_reversal import gradient_reversal
-from advbct_jax.parallel import AXIS, global_mean
+from advbct_jax.parallel import global_mean
 
 NEW, OLD = 0, 1
 
@@ -25,11 +32,10 @@ RADII = ('elastic', 'largest', 'smallest')
 BOUNDARY_MEANS = ('violators', 'eligible')
 
 
-class AdvBCT(nn.Module):
-  """The compatibility loss of AdvBCT, with the parameters that it learns.
+class AdvBCT(Method):
+  """Classification, boundary and adversary, with the parameters they learn.
 
   Attributes:
-    classes: the number C of new classes.
     threshold: t, the radius that a fully open boundary has.
     radius: `elastic`, or the `largest` or `smallest` radius of the old class
       as it is; the published code takes the smallest without elasticity.
@@ -40,13 +46,11 @@ class AdvBCT(nn.Module):
       which is what is searched.
     discriminator_norm: `per_domain`, `joint` or `none`; see `Discriminator`.
     adversarial_weight: of the adversarial loss, times its schedule.
-    axis_name: the mapped axis, None outside of any.
   """
 
   label: ClassVar[str] = 'AdvBCT'
   color: ClassVar[str] = '#D55E00'
 
-  classes: int
   threshold: float = 1.0
   radius: str = 'elastic'
   boundary_mean: str = 'violators'
@@ -54,7 +58,6 @@ class AdvBCT(nn.Module):
   discriminator_input: str = 'raw'
   discriminator_norm: str = 'per_domain'
   adversarial_weight: float = 1.0
-  axis_name: str | None = AXIS
 
   def __post_init__(self) -> None:
     """Refuses options that are none."""
@@ -72,22 +75,16 @@ class AdvBCT(nn.Module):
 
   @nn.compact
   def __call__(
-    self, samples: Samples, old: OldModel, progress: Progress
-  ) -> tuple[jax.Array, Metrics]:
-    """Boundary loss plus weighted adversarial loss.
-
-    Args:
-      samples: this device's part of the batch.
-      old: what is known of the old model.
-      progress: how far the training is.
-
-    Returns:
-      This device's share of the loss, and of what is worth logging.
-    """
-    boundary, metrics = boundary_loss(
-      samples.embeddings,
-      samples.labels,
-      self._boundary_radius(samples.labels, old),
+    self, batch: Batch, old: OldModel, progress: Progress
+  ) -> Outcome:
+    """Classification plus boundary loss plus weighted adversarial loss."""
+    embeddings = self.encoder(batch.images, train=True)
+    classification, metrics = self.classify(embeddings, batch.labels)
+    new, known = self.compatible(embeddings), batch.old_embeddings
+    boundary, boundary_metrics = boundary_loss(
+      new,
+      batch.labels,
+      self._boundary_radius(batch.labels, old),
       old,
       self.boundary_mean == 'violators',
       self.axis_name,
@@ -95,7 +92,6 @@ class AdvBCT(nn.Module):
     discriminator = Discriminator(
       self.discriminator_norm, axis_name=self.axis_name, name='discriminator'
     )
-    new, known = samples.embeddings, samples.old_embeddings
     if self.discriminator_input == 'normalized':
       new, known = l2_normalize(new), l2_normalize(known)
     logits_new, logits_old = discriminator(
@@ -105,14 +101,19 @@ class AdvBCT(nn.Module):
     weight = self.adversarial_weight * adversarial_weight(
       progress.epoch, progress.epochs
     )
-    loss = self.boundary_weight * boundary + weight * adversarial
-    return loss, metrics | {
-      'boundary_loss': boundary,
-      'adversarial_loss': adversarial,
-      'discriminator_accuracy': discriminator_accuracy(
-        logits_new, logits_old, self.axis_name
-      ),
-    }
+    tie = self.boundary_weight * boundary + weight * adversarial
+    accuracy = discriminator_accuracy(logits_new, logits_old, self.axis_name)
+    return Outcome(
+      classification + tie,
+      embeddings,
+      metrics
+      | boundary_metrics
+      | {
+        'boundary_loss': boundary,
+        'adversarial_loss': adversarial,
+        'discriminator_accuracy': accuracy,
+      },
+    )
 
   def _boundary_radius(self, labels: jax.Array, old: OldModel) -> jax.Array:
     """[B] the radius of each sample's boundary."""

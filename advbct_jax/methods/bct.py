@@ -8,50 +8,50 @@ arXiv 2003.11942.
 
 from typing import ClassVar
 
-from flax import linen as nn
 import jax
 import optax
 
-from advbct_jax.methods.method import Metrics, OldModel, Progress, Samples
-from advbct_jax.parallel import AXIS, global_mean
+from advbct_jax.methods.method import (
+  Batch,
+  Method,
+  OldModel,
+  Outcome,
+  Progress,
+  similarities,
+)
+from advbct_jax.parallel import global_mean
 
 
-class BCT(nn.Module):
-  """Cross-entropy of the old classifier on new embeddings.
+class BCT(Method):
+  """Classification plus cross-entropy of the old classifier.
 
   Attributes:
-    classes: the number C of new classes, which it doesn't need.
-    weight: of the loss.
-    axis_name: the mapped axis, None outside of any.
+    weight: of the latter.
   """
 
   label: ClassVar[str] = 'BCT'
   color: ClassVar[str] = '#56B4E9'
-  uses_old_classifier: ClassVar[bool] = True
+  without_classifier: ClassVar[str] = (
+    'takes the centres of the classes in its stead'
+  )
 
-  classes: int
   weight: float = 1.0
-  axis_name: str | None = AXIS
 
   def __call__(
-    self, samples: Samples, old: OldModel, progress: Progress
-  ) -> tuple[jax.Array, Metrics]:
-    """The mean over the samples of old classes, as published.
-
-    Args:
-      samples: this device's part of the batch.
-      old: what is known of the old model; its classifier, or the class means
-        where it has none.
-      progress: how far the training is.
-
-    Returns:
-      This device's share of the loss, and of what is worth logging.
-    """
+    self, batch: Batch, old: OldModel, progress: Progress
+  ) -> Outcome:
+    """The mean over the samples of old classes, as published."""
     del progress
+    embeddings = self.encoder(batch.images, train=True)
+    classification, metrics = self.classify(embeddings, batch.labels)
     influence = influence_loss(
-      samples.embeddings, samples.labels, old, self.axis_name
+      self.compatible(embeddings), batch.labels, old, self.axis_name
     )
-    return self.weight * influence, {'influence_loss': influence}
+    return Outcome(
+      classification + self.weight * influence,
+      embeddings,
+      metrics | {'influence_loss': influence},
+    )
 
 
 def influence_loss(
@@ -80,6 +80,6 @@ def influence_loss(
   if classifier is None:
     classifier = old.statistics.center
   loss = optax.softmax_cross_entropy_with_integer_labels(
-    embeddings @ classifier.T, old_class
+    similarities(embeddings, classifier), old_class
   )
   return global_mean(loss, old_class >= 0, axis_name)

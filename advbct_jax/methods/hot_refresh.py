@@ -10,61 +10,56 @@ training in image retrieval", ICLR 2022, arXiv 2201.09724.
 
 from typing import ClassVar
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from advbct_jax.methods.method import Metrics, OldModel, Progress, Samples
+from advbct_jax.methods.method import (
+  Batch,
+  Method,
+  OldModel,
+  Outcome,
+  Progress,
+  similarities,
+)
 from advbct_jax.models.encoder import l2_normalize
-from advbct_jax.parallel import AXIS, gather, global_mean
+from advbct_jax.parallel import gather, global_mean
 
 
-class HotRefresh(nn.Module):
-  """Contrast of new embeddings with old and new ones of the batch.
+class HotRefresh(Method):
+  """Classification plus contrast with old and new embeddings of the batch.
 
   Attributes:
-    classes: the number C of new classes, which it doesn't need.
     temperature: that similarities are divided by.
     negatives: how many of the most similar ones of other classes count, of the
       old and of the new ones each.
     new_negatives: whether new ones count at all.
-    weight: of the loss.
-    axis_name: the mapped axis, None outside of any.
+    weight: of the contrast.
   """
 
   label: ClassVar[str] = 'Hot-refresh'
   color: ClassVar[str] = '#000000'
 
-  classes: int
   temperature: float = 0.01
   negatives: int = 10
   new_negatives: bool = True
   weight: float = 1.0
-  axis_name: str | None = AXIS
 
   def __call__(
-    self, samples: Samples, old: OldModel, progress: Progress
-  ) -> tuple[jax.Array, Metrics]:
-    """The mean over all samples; old classes or not, all have an old embedding.
-
-    Args:
-      samples: this device's part of the batch.
-      old: what is known of the old model, which it doesn't need.
-      progress: how far the training is.
-
-    Returns:
-      This device's share of the loss, and of what is worth logging.
-    """
+    self, batch: Batch, old: OldModel, progress: Progress
+  ) -> Outcome:
+    """The mean over all samples: of old classes or not, each has an ô."""
     del old, progress
-    new_unit = l2_normalize(samples.embeddings)
-    old_unit = l2_normalize(samples.old_embeddings)
-    others = gather(samples.labels, self.axis_name)
-    same = samples.labels[:, None] == others
+    embeddings = self.encoder(batch.images, train=True)
+    classification, metrics = self.classify(embeddings, batch.labels)
+    new_unit = l2_normalize(self.compatible(embeddings))
+    old_unit = l2_normalize(batch.old_embeddings)
+    others = gather(batch.labels, self.axis_name)
+    same = batch.labels[:, None] == others
     gathered = [gather(old_unit, self.axis_name)]
     if self.new_negatives:
-      gathered.append(gather(jax.lax.stop_gradient(new_unit), self.axis_name))
+      gathered.append(gather(new_unit, self.axis_name))
     negatives = [
-      hardest_negatives(new_unit @ them.T, same, self.negatives)
+      hardest_negatives(similarities(new_unit, them), same, self.negatives)
       for them in gathered
     ]
     positive = (new_unit * old_unit).sum(axis=-1, keepdims=True)
@@ -72,7 +67,11 @@ class HotRefresh(nn.Module):
     contrast = global_mean(
       -jax.nn.log_softmax(logits)[:, 0], axis_name=self.axis_name
     )
-    return self.weight * contrast, {'contrast_loss': contrast}
+    return Outcome(
+      classification + self.weight * contrast,
+      embeddings,
+      metrics | {'contrast_loss': contrast},
+    )
 
 
 def hardest_negatives(

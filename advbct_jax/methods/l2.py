@@ -7,52 +7,50 @@ with a threshold as "weakened L2".
 
 from typing import ClassVar
 
-from flax import linen as nn
-import jax
 import jax.numpy as jnp
 
-from advbct_jax.methods.method import Metrics, OldModel, Progress, Samples
+from advbct_jax.methods.method import (
+  Batch,
+  Method,
+  OldModel,
+  Outcome,
+  Progress,
+)
 from advbct_jax.models.encoder import l2_normalize
-from advbct_jax.parallel import AXIS, global_mean
+from advbct_jax.parallel import global_mean
 
 
-class L2(nn.Module):
-  """The distance to the same image's old embedding.
+class L2(Method):
+  """Classification plus the distance to the same image's old embedding.
 
   Attributes:
-    classes: the number C of new classes, which it doesn't need.
-    weight: of the loss.
+    weight: of the distance.
     threshold: th, a distance that costs nothing.
-    axis_name: the mapped axis, None outside of any.
   """
 
   label: ClassVar[str] = 'L2'
   color: ClassVar[str] = '#0072B2'
 
-  classes: int
   weight: float = 10.0
   threshold: float = 0.0
-  axis_name: str | None = AXIS
 
   def __call__(
-    self, samples: Samples, old: OldModel, progress: Progress
-  ) -> tuple[jax.Array, Metrics]:
-    """The mean of max(‖f̂ − ô‖ − th, 0) over all samples.
-
-    Args:
-      samples: this device's part of the batch.
-      old: what is known of the old model, which it doesn't need.
-      progress: how far the training is.
-
-    Returns:
-      This device's share of the loss, and of what is worth logging.
-    """
+    self, batch: Batch, old: OldModel, progress: Progress
+  ) -> Outcome:
+    """The mean of max(‖f̂ − ô‖ − th, 0) over all samples, old classes or not."""
     del old, progress
-    offset = l2_normalize(samples.embeddings) - l2_normalize(
-      samples.old_embeddings
+    embeddings = self.encoder(batch.images, train=True)
+    classification, metrics = self.classify(embeddings, batch.labels)
+    offset = l2_normalize(self.compatible(embeddings)) - l2_normalize(
+      batch.old_embeddings
     )
+    # The gradient of a root at 0 is not finite.
     distance = jnp.sqrt(jnp.maximum(jnp.square(offset).sum(axis=-1), 1e-24))
     anchor = global_mean(
       jnp.maximum(distance - self.threshold, 0), axis_name=self.axis_name
     )
-    return self.weight * anchor, {'anchor_loss': anchor}
+    return Outcome(
+      classification + self.weight * anchor,
+      embeddings,
+      metrics | {'anchor_loss': anchor},
+    )

@@ -21,7 +21,7 @@ from advbct_jax.training.checkpoints import (
   read_config,
 )
 from advbct_jax.training.old_side import describe_start, embed_training_images
-from advbct_jax.training.run import Start
+from advbct_jax.training.start import Start
 from advbct_jax.training.training_images import TrainingImages
 from advbct_jax.training.workdir import read_inputs, require_finished
 
@@ -131,7 +131,7 @@ def prepare_aligned_start(
     trained.params, trained.batch_stats, rotation, embeddings
   )
   return Start(
-    f'the independent encoder of {path}, turned onto the old one',
+    f'the weights of {path}, turned onto the old encoder',
     params,
     batch_stats,
     origin=store.card.weights,

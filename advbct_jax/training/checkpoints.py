@@ -14,23 +14,19 @@ import orbax.checkpoint as ocp
 
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError
+from advbct_jax.methods import METHODS, method_options
 from advbct_jax.models.encoder import Encoder, make_encoder
 from advbct_jax.training.state import TrainState
 
 _FOLDER = 'checkpoints'
 
 # Fields that are younger than some workdirs, as they were taken to be before.
+# The options of methods have been their defaults.
 _YOUNG_FIELDS = {
   'model': {'pooling': 'auto', 'head': 'batch_norm', 'compatible_dimension': 0},
   'data': {'normalization': 'imagenet'},
+  'optimizer': {'name': 'sgd', 'schedule': 'drops', 'warmup_epochs': 0.0},
   'evaluation': {'dtype': 'float32'},
-  'advbct': {
-    'radius': 'elastic',
-    'boundary_mean': 'violators',
-    'boundary_weight': 1.0,
-    'discriminator_input': 'raw',
-    'adversarial_weight': 1.0,
-  },
 }
 
 
@@ -132,7 +128,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   try:
     config = json.loads(path.read_text())
     for part in (config, config.get('old', {})):
-      for name, fields in _YOUNG_FIELDS.items():
+      for name, fields in (_YOUNG_FIELDS | _options()).items():
         if name in part:
           part[name] = fields | part[name]
     config.setdefault('aligned', {'path': ''})
@@ -142,6 +138,10 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
       f'{path}: cannot read the config of a run ({error}). Wanted: the '
       '--workdir that train.py was given.'
     ) from error
+
+
+def _options() -> dict[str, dict[str, Any]]:
+  return {name: method_options(name) for name in METHODS}
 
 
 def encoder_options(model: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 import pathlib
 from typing import Any
 
+import jax
+
 from advbct_jax import parallel
 from advbct_jax.errors import DivergedError, StoppedError
 from advbct_jax.training.checkpoints import Checkpoints
 from advbct_jax.training.interruption import Interruption
 from advbct_jax.training.logging import MetricsLog
+from advbct_jax.training.refresh import refresh_due, refresh_memory
 from advbct_jax.training.run import Run
 from advbct_jax.training.state import TrainState
 from advbct_jax.training.workdir import claim_inputs
@@ -76,15 +79,19 @@ def _take_steps(
   checkpoints: Checkpoints,
   log: MetricsLog,
 ) -> None:
-  """Takes the steps that are left: step, log, save, in this order."""
+  """Takes the steps that are left: refresh, step, log, save, in this order."""
   train_step = run.compiled_step()
   constants = run.constants()
-  schedule = run.schedule
   with Interruption() as interruption:
     for step in range(int(state.step) + 1, run.steps + 1):
+      if refresh_due(run, step - 1):
+        state = refresh_memory(run, state)
       batch = run.complete_batch(next(batches))
-      state, metrics = train_step(state, batch, *constants)
-      log.add(step, metrics | {'learning_rate': schedule(step - 1)})
+      # Nothing but the batch may go to the devices, and nothing come back: a
+      # step that waits for the host would keep them idle unseen.
+      with jax.transfer_guard('disallow'):
+        state, metrics = train_step(state, batch, *constants)
+      log.add(step, metrics)
       stop = interruption.signal is not None
       save = checkpoints.due(step) or step == run.steps or stop
       if save or step % run.config.log.every_steps == 0:

@@ -15,8 +15,8 @@ from advbct_jax.embeddings.sources import (
 )
 from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
-from advbct_jax.methods import METHODS, uses_old_classifier
-from advbct_jax.methods.method import OldModel
+from advbct_jax.methods import METHODS, find_method
+from advbct_jax.methods.method import OldModel, OldSide
 from advbct_jax.models.encoder import make_encoder
 from advbct_jax.training.checkpoints import (
   encoder_options,
@@ -26,7 +26,7 @@ from advbct_jax.training.checkpoints import (
   read_config,
 )
 from advbct_jax.training.loop import train
-from advbct_jax.training.run import OldSide, Run, compatible_dimension
+from advbct_jax.training.run import Run, compatible_dimension
 from advbct_jax.training.run_stores import open_run
 from advbct_jax.training.training_images import TrainingImages
 from advbct_jax.training.workdir import (
@@ -50,7 +50,7 @@ def old_config(
   old.data.part = 'old'
   # What only the new encoder is told may change while the old one stays.
   with old.unlocked():
-    del old.old
+    del old.old, old.stores
     for method in METHODS.keys() & old.keys():
       del old[method]
   return old
@@ -170,7 +170,7 @@ def prepare_old_side(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   images: TrainingImages,
-) -> OldSide:
+) -> tuple[OldSide, FrozenEncoder | None]:
   """Opens the old side of an upgrade; trains and extracts what is missing.
 
   Args:
@@ -178,6 +178,10 @@ def prepare_old_side(
     workdir: of the upgrade; the old encoder goes to its folder `old`, unless
       the config names one.
     images: of the upgrade.
+
+  Returns:
+    What is known of the old encoder, and the encoder itself where it is one of
+    ours.
 
   Raises:
     InputError: if what the config names as the old side doesn't fit.
@@ -190,9 +194,10 @@ def prepare_old_side(
     old_run = Run(old_config(config), images.training_set('old'), None)
     train(old_run, path)
   encoder, classifier, split = None, None, images.split
+  without_classifier = find_method(config.method).without_classifier
   if is_workdir(path):
     encoder, store = _old_store_of_run(path, config, images)
-    if uses_old_classifier(config.method):
+    if without_classifier:
       classifier = _find_classifier(path, split)
   else:
     source = from_stores(path, workdir / 'embeddings' / 'old')
@@ -201,13 +206,57 @@ def prepare_old_side(
       split = split_by_old_labels(split, labels, store.path)
   embeddings = store.read()
   statistics = class_statistics(embeddings, split.old_labels, split.old_classes)
-  if classifier is None and uses_old_classifier(config.method):
+  if classifier is None and without_classifier:
     print(
       f'{path}: no classifier of these {split.old_classes} old classes is '
-      f'known; {config.method} takes the centres of the classes in its stead'
+      f'known; {config.method} {without_classifier}'
     )
-  model = OldModel(statistics, split.old_class, classifier)
-  return OldSide(embeddings, model, encoder)
+  side = OldSide(
+    embeddings,
+    split.labels,
+    split.old_labels,
+    OldModel(statistics, split.old_class, classifier),
+    {
+      name: _read_other(name, config, workdir, images)
+      for name in find_method(config.method).stores
+    },
+  )
+  return side, encoder
+
+
+def check_other_stores(config: ml_collections.ConfigDict) -> None:
+  """Refuses a method without the stores that it reads.
+
+  Args:
+    config: of the upgrade.
+
+  Raises:
+    InputError: naming the field that is empty.
+  """
+  for name in find_method(config.method).stores:
+    if not config.stores[name]:
+      raise InputError(
+        f'config.stores.{name} is empty, but {config.method} reads what such '
+        'an encoder says of the training images; wanted: the workdir of a '
+        'run, a store, or a folder of stores.'
+      )
+
+
+def _read_other(
+  name: str,
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  images: TrainingImages,
+) -> np.ndarray:
+  """[N, D] what a further encoder says of the training images."""
+  path = pathlib.Path(config.stores[name])
+  if is_workdir(path):
+    require_finished(path)
+    _, store = embed_training_images(path, config, images)
+    return store.read_rows(find_rows(store, images.image_set))
+  return from_stores(path, workdir / 'embeddings' / name)(
+    images.image_set
+  ).read()
 
 
 def _find_classifier(path: pathlib.Path, split: Split) -> np.ndarray | None:

@@ -8,72 +8,43 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from advbct_jax.methods.method import Metrics, OldModel, Progress, Samples
-from advbct_jax.models.encoder import classifier
-from advbct_jax.parallel import global_mean
+from advbct_jax.methods.method import (
+  MEMORY,
+  Batch,
+  Method,
+  OldModel,
+  Outcome,
+  Progress,
+)
+from advbct_jax.models.encoder import Encoder
 
 
 class TrainedModel(nn.Module):
-  """Encoder, classifier and method, so that one gradient reaches them all.
+  """A method and what it trains, each under a name of its own in checkpoints.
+
+  The method holds encoder and classifier too. Since these are first met here,
+  their variables lie beside the method's, not within them, whatever the method.
 
   Attributes:
-    encoder: maps images to [B, D] embeddings.
-    method: the compatibility loss, with the parameters that it learns.
-    classes: the number C of classes.
-    compatible_dimension: the width D_old of the part of an embedding that the
-      method sees; None for all of it.
-    axis_name: the mapped axis, None outside of any.
+    encoder: that of the method.
+    classifier: that of the method.
+    method: gives the loss.
   """
 
-  encoder: nn.Module
-  method: nn.Module
-  classes: int
-  compatible_dimension: int | None = None
-  axis_name: str | None = None
-
-  def setup(self) -> None:
-    """Makes the classifier."""
-    self.classifier = classifier(self.classes)
+  encoder: Encoder
+  classifier: nn.Module
+  method: Method
 
   def __call__(
-    self,
-    images: jax.Array,
-    labels: jax.Array,
-    old_embeddings: jax.Array,
-    old: OldModel | None,
-    progress: Progress,
-  ) -> tuple[jax.Array, Metrics]:
-    """The total loss of a batch: classification plus compatibility.
+    self, batch: Batch, old: OldModel | None, progress: Progress
+  ) -> Outcome:
+    """What the method makes of this device's part of a batch."""
+    return self.method(batch, old, progress)
 
-    Args:
-      images: [B, H, W, 3] normalised images.
-      labels: [B] classes.
-      old_embeddings: [B, D_old] of the old encoder.
-      old: what is known of the old model; None for methods that need none.
-      progress: how far the training is.
 
-    Returns:
-      This device's share of the loss, and of the metrics.
-    """
-    embeddings = self.encoder(images, train=True)
-    logits = self.classifier(embeddings)
-    classification = global_mean(
-      optax.softmax_cross_entropy_with_integer_labels(logits, labels),
-      axis_name=self.axis_name,
-    )
-    kernel = self.classifier.variables['params']['kernel']
-    part = slice(self.compatible_dimension)
-    compatibility, metrics = self.method(
-      Samples(embeddings[:, part], labels, old_embeddings, kernel[part]),
-      old,
-      progress,
-    )
-    hits = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
-    return classification + compatibility, {
-      'classification_loss': classification,
-      'accuracy': global_mean(hits, axis_name=self.axis_name),
-      **metrics,
-    }
+def trained_model(method: Method) -> TrainedModel:
+  """Wraps a method for training."""
+  return TrainedModel(method.encoder, method.classifier, method)
 
 
 @struct.dataclass
@@ -85,12 +56,14 @@ class TrainState:
     params: of encoder, classifier and method.
     batch_stats: BatchNorm's running statistics of the same.
     opt_state: the optimiser's.
+    memory: what the method keeps, the same on all devices by its own care.
   """
 
   step: jax.Array
   params: Any
   batch_stats: Any
   opt_state: optax.OptState
+  memory: Any = struct.field(default_factory=dict)
 
 
 def create_state(
@@ -108,7 +81,7 @@ def create_state(
     seed: of the draw.
   """
 
-  def init(key: jax.Array) -> TrainState:
+  def init(key: jax.Array, inputs: tuple[Any, ...]) -> TrainState:
     variables = model.init(key, *inputs)
     params = variables['params']
     return TrainState(
@@ -116,6 +89,7 @@ def create_state(
       params=params,
       batch_stats=variables.get('batch_stats', {}),
       opt_state=optimizer.init(params),
+      memory=variables.get(MEMORY, {}),
     )
 
-  return jax.jit(init)(jax.random.key(seed))
+  return jax.jit(init)(jax.random.key(seed), inputs)

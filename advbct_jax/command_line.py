@@ -1,62 +1,117 @@
-"""What the commands share: how they read flags and how they fail."""
+"""How the commands fail."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import contextlib
+import logging
+import os
 import re
 import signal
 import sys
 
-from absl import flags, logging
+from absl import logging as absl_logging
 
 from advbct_jax.errors import DivergedError, InputError, StoppedError
+
+# Orbax warns each time that a checkpoint is opened for reading alone, as it was
+# told to, and that arrays of NumPy have none of JAX's metadata. Its other
+# warnings are not hidden: some are all that it says of a checkpoint that it has
+# written in part.
+_NOISE = (
+  'CheckpointManagerOptions.read_only=True',
+  'Given directory is read only',
+  'No jax.Array in TypeHandlerRegistry',
+)
+_OF_TENSORSTORE = re.compile(
+  r'local file "([^"]*)".*\[.*?os_error_code=\'(\d+)\'', re.DOTALL
+)
 
 
 @contextlib.contextmanager
 def exit_with_message() -> Iterator[None]:
   """Turns what ends a command into its message and an exit status.
 
-  That is 2 for an `InputError`, 1 for a training that diverged, and 128 plus
-  the signal's number for one that a signal has stopped.
+  That is 2 for an `InputError`, an error of the operating system (a full disk,
+  a folder that may not be written) and a platform that JAX cannot use, 1 for a
+  training that diverged, and 128 plus the signal's number for one that a signal
+  has stopped. Any other exception is a fault of the program and keeps its
+  traceback.
   """
-  # Orbax and Grain warn about what they do as asked.
-  logging.set_verbosity(logging.ERROR)
+  absl_logging.set_verbosity(absl_logging.WARNING)
+  absl_logging.get_absl_logger().addFilter(_is_worth_reading)
   try:
     yield
   except InputError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+    _exit(error, 2)
   except DivergedError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(1)
+    _exit(error, 1)
   except StoppedError as stopped:
     print(stopped, file=sys.stderr)
     sys.exit(128 + stopped.signal)
   except KeyboardInterrupt:
     print('\nstopped; run the same command again to go on.', file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
+  except BrokenPipeError:
+    # Whoever read the output has had enough, as head has. Python would say so
+    # again when it flushes what is left at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
+  except OSError as error:
+    # Libraries derive errors of their own from it, which have no number.
+    if error.errno is None:
+      raise
+    _exit(_describe_os_error(error), 2)
+  except (AssertionError, RuntimeError):
+    # What JAX raises where it finds no device: without a word, if the platform
+    # is CUDA.
+    fault = _platform_fault()
+    if not fault:
+      raise
+    _exit(fault, 2)
+  except ValueError as error:
+    # TensorStore, which Orbax writes with, raises no OSError for what the
+    # operating system has refused it.
+    refused = _OF_TENSORSTORE.search(str(error))
+    if not refused:
+      raise
+    place, code = refused.groups()
+    _exit(f'{place}: {os.strerror(int(code))}.', 2)
 
 
-def parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses flags; an unknown `--config.x` exits with the nearest known name.
+def _exit(message: object, status: int) -> None:
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(status)
 
-  Args:
-    argv: the command line, program first.
 
-  Returns:
-    What is left of it.
-  """
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+  return not record.getMessage().startswith(_NOISE)
+
+
+def _describe_os_error(error: OSError) -> str:
+  """Says in a line what the operating system refused, and where."""
+  places = [
+    os.fsdecode(name)
+    for name in (error.filename, error.filename2)
+    if isinstance(name, (str, bytes, os.PathLike))
+  ]
+  reason = error.strerror or str(error)
+  return f'{" and ".join(places)}: {reason}.' if places else f'{reason}.'
+
+
+def _platform_fault() -> str:
+  """Says in a line why JAX finds no device; empty where it finds one."""
+  # Where nobody has imported it, it is not at fault, and would take a second.
+  jax = sys.modules.get('jax')
+  if jax is None:
+    return ''
   try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    message = str(error)
-  # ml_collections lets these through, with a helpful text.
-  except (AttributeError, KeyError) as error:
-    text = re.sub(r"\\'|['\"]", '', str(error)).replace('\\n', '\n')
-    field, _, hint = text.partition('\n')
-    message = text
-    if ' ' not in field:
-      message = f'the config has no field {field}. {hint}'.rstrip()
-  except (OSError, TypeError) as error:
-    message = str(error)
-  print(f'error: {message}\nSee --help.', file=sys.stderr)
-  sys.exit(2)
+    jax.devices()
+  except (AssertionError, RuntimeError) as error:
+    wanted = jax.config.jax_platforms
+    reason = str(error).partition(' (set JAX_PLATFORMS')[0].rstrip('.')
+    return (
+      f'JAX_PLATFORMS is {wanted}, and JAX cannot use that here '
+      f'({reason or "no such device, or its plugin is not installed"}). Leave '
+      'JAX_PLATFORMS unset to use what is there, or set it to cpu; a GPU or a '
+      "TPU needs its driver and pip install 'advbct_jax[cuda]' or [tpu]."
+    )
+  return ''

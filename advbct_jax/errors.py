@@ -6,6 +6,13 @@ class InputError(ValueError):
 
   Its message names what was read, what was found there, what was wanted, and
   what to do. The command line prints it without a traceback.
+
+  >>> import advbct_jax
+  >>> try:
+  ...   advbct_jax.open_store('nowhere')
+  ... except advbct_jax.InputError as error:
+  ...   print(str(error).partition(' (')[0])
+  nowhere: no embedding store here
   """
 
 

@@ -94,7 +94,7 @@ def judge(
   dtype: str = 'float32',
   adapter: str | pathlib.Path | None = None,
 ) -> dict[str, Any]:
-  """Evaluates encoders, prints the table and writes the report.
+  """Evaluates encoders and writes the report.
 
   Args:
     paths: of the `old`, `new` and `independent` encoder; None for no such.
@@ -140,6 +140,10 @@ def judge(
     adapted=mapped,
   )
   write_report(results, workdir)
+  return results
+
+
+def print_judgement(results: dict[str, Any], workdir: pathlib.Path) -> None:
+  """Prints the table of what `judge` returned, and where its report lies."""
   print_results(results)
   print(f'\nreport: {workdir / "report.md"}')
-  return results

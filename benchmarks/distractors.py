@@ -33,8 +33,8 @@ import time
 import numpy as np
 
 from advbct_jax.data.ground_truth import RevisitedGroundTruth
-from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.store import DEFAULT_CHUNK_ROWS
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.retrieval import index as indexing
 from advbct_jax.retrieval import metrics
 from benchmarks.store_size import peak_gb

@@ -19,10 +19,10 @@ import torch
 from torch.nn import functional
 
 from advbct_jax import parallel
-from advbct_jax.data.images import decode_image
+from advbct_jax.data.decoding import decode_image
 from advbct_jax.drawn_landmarks.data_set import draw_landmarks
-from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.extract import FrozenEncoder
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.training.checkpoints import load_encoder
 
 Preprocess = Callable[[pathlib.Path, int], np.ndarray]

@@ -12,23 +12,20 @@ the training. docs/comparison.md has the tables.
 import ml_collections
 from ml_collections import config_dict
 
+from advbct_jax.adapters.kinds import ADAPTERS
+from advbct_jax.methods import METHODS
 from configs import glyphs
-
-COMPATIBLE = (
-  'advbct',
-  'bct',
-  'lce',
-  'unibct',
-  'hot_refresh',
-  'contrastive',
-  'l2',
-)
-ADAPTERS = ('procrustes', 'ridge', 'residual_mlp')
 
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns the grid of the paper's comparison, and what lies beyond it."""
   base = glyphs.get_config()
+  # A new method is in the grid by itself.
+  compatible = tuple(
+    name
+    for name, method in METHODS.items()
+    if getattr(method, 'needs_old_model', True)
+  )
   upgrades = ('extended_class', 'extended_data', 'extended_backbone')
   changes = {
     'upgrades': {
@@ -38,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
       'extended_backbone': {'old': {'model': {'width': 0.125}}},
     },
     'methods': {
-      **{name: {'method': name} for name in ('independent', *COMPATIBLE)},
+      **{name: {'method': name} for name in ('independent', *compatible)},
       # As MixBCT's authors have re-implemented AdvBCT.
       'advbct_normalized': {
         'method': 'advbct',
@@ -60,13 +57,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.blocks = (
     {
       'upgrades': upgrades,
-      'methods': ('independent', *COMPATIBLE),
+      'methods': ('independent', *compatible),
       'starts': ('fresh',),
     },
     {
       'upgrades': upgrades,
       'methods': ('independent',),
-      'starts': ADAPTERS,
+      'starts': tuple(ADAPTERS),
     },
     {
       'upgrades': ('extended_class',),

@@ -9,7 +9,7 @@ GLDv2's layout: 129 characters to train on, 1,808 index and 452 test images of
   cd images_background   # of https://github.com/brendenlake/omniglot
   (echo path,label; find . -name '*.png' | \
     awk -F/ '{print $0 "," $2 "_" $3}') > labels.csv
-  python -m advbct_jax.data.prepare own labels.csv GLYPHS
+  advbct prepare own labels.csv GLYPHS
 
 Measured (`python compare.py --config=configs/comparison.py
 --only=extended_class/advbct/fresh,extended_class/independent/fresh

@@ -7,7 +7,7 @@ to train on, 2,600 index and 600 test images of 100 others. That is too little
 to learn good features from scratch. A set of the same kind from the public
 images (the archive tiny-imagenet-200.zip of Stanford's CS231n):
 
-  python -m advbct_jax.data.prepare own tiny-imagenet-200/train PHOTOS
+  advbct prepare own tiny-imagenet-200/train PHOTOS
 
 All figures are near chance (0.2): docs/comparison.md has those of every method
 (configs/comparison_photos.py).

@@ -1,6 +1,6 @@
 """Embeds images in PyTorch with an encoder that advbct_jax has trained.
 
-  python -m advbct_jax.convert to-pytorch WORKDIR encoder.safetensors
+  advbct convert to-pytorch WORKDIR encoder.safetensors
   python examples/embed_image.py encoder.safetensors IMAGE [IMAGE …]
 
 Copy this file and pytorch_encoder.py to where images are to be embedded; they

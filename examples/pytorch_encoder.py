@@ -180,8 +180,8 @@ class VisionTransformer(nn.Module):
 class Encoder(nn.Sequential):
   """A backbone, and the layer that makes its features an embedding.
 
-  With the head `batch_norm` it has the published AdvBCT code's names, with
-  `linear` OpenCompatible's.
+  With the head `batch_norm` it has the published AdvBCT code's names, with or
+  without a ReLU at the end, with `linear` OpenCompatible's.
   """
 
   def __init__(
@@ -196,6 +196,7 @@ class Encoder(nn.Sequential):
       },
       'linear': {'backbone': backbone, 'fc_emb': projection},
     }
+    layers['batch_norm_relu'] = {**layers['batch_norm'], 'relu': nn.ReLU()}
     super().__init__(OrderedDict(layers[head]))
 
 

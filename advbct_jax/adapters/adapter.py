@@ -20,8 +20,8 @@ import safetensors.numpy
 
 from advbct_jax.adapters.kinds import ADAPTERS, find_kind
 from advbct_jax.atomic_files import write_text
-from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 
 
@@ -49,6 +49,16 @@ class AdapterCard:
 @dataclasses.dataclass(frozen=True)
 class Adapter:
   """A map of the new encoder's vectors into the old encoder's space.
+
+  >>> import advbct_jax
+  >>> vectors = np.random.default_rng(0).normal(size=(20, 3))
+  >>> ids = [f'image{number}' for number in range(20)]
+  >>> new = advbct_jax.make_store('new', vectors, ids, 'ours', version='2')
+  >>> turned = vectors[:, ::-1]
+  >>> old = advbct_jax.make_store('old', turned, ids, 'ours', version='1')
+  >>> adapter = advbct_jax.fit_adapter('procrustes', new, old)
+  >>> np.abs(adapter.apply(np.eye(3))).round(3).tolist()
+  [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
 
   Attributes:
     card: what it is.
@@ -103,8 +113,18 @@ class Adapter:
     return find_kind(self.card.kind).apply(self.parameters, unit)
 
 
-def save_adapter(adapter: Adapter, folder: pathlib.Path) -> None:
+def save_adapter(adapter: Adapter, folder: pathlib.Path | str) -> None:
   """Writes an adapter; the card appears last.
+
+  >>> import advbct_jax
+  >>> vectors = np.random.default_rng(0).normal(size=(20, 3))
+  >>> ids = [f'image{number}' for number in range(20)]
+  >>> new = advbct_jax.make_store('new', vectors, ids, 'ours', version='2')
+  >>> old = advbct_jax.make_store('old', -vectors, ids, 'ours', version='1')
+  >>> adapter = advbct_jax.fit_adapter('ridge', new, old)
+  >>> advbct_jax.save_adapter(adapter, 'ridge')
+  >>> advbct_jax.load_adapter('ridge').digest == adapter.digest
+  True
 
   Args:
     adapter: what to keep.
@@ -114,6 +134,7 @@ def save_adapter(adapter: Adapter, folder: pathlib.Path) -> None:
     InputError: if there is another adapter or something else, or if the folder
       cannot be written.
   """
+  folder = pathlib.Path(folder)
   if is_fitted(folder, adapter.card):
     return
   weights = safetensors.numpy.save(adapter.parameters)
@@ -173,6 +194,16 @@ def is_fitted(folder: pathlib.Path, card: AdapterCard) -> bool:
 def load_adapter(folder: pathlib.Path | str) -> Adapter:
   """Reads an adapter.
 
+  >>> import advbct_jax
+  >>> vectors = np.random.default_rng(0).normal(size=(20, 3))
+  >>> ids = [f'image{number}' for number in range(20)]
+  >>> new = advbct_jax.make_store('new', vectors, ids, 'ours', version='2')
+  >>> old = advbct_jax.make_store('old', -vectors, ids, 'ours', version='1')
+  >>> adapter = advbct_jax.fit_adapter('ridge', new, old)
+  >>> advbct_jax.save_adapter(adapter, 'ridge')
+  >>> advbct_jax.load_adapter('ridge').card.kind
+  'ridge'
+
   Args:
     folder: from `save_adapter`.
 
@@ -190,8 +221,8 @@ def load_adapter(folder: pathlib.Path | str) -> Adapter:
     parameters = safetensors.numpy.load(weights)
   except OSError as error:
     raise InputError(
-      f'{folder}: no adapter here ({error}). Wanted: the folder that python '
-      '-m advbct_jax.adapters fit has made.'
+      f'{folder}: no adapter here ({error}). Wanted: the folder that advbct '
+      'adapters fit has made.'
     ) from error
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise InputError(

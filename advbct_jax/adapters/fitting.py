@@ -7,8 +7,8 @@ import numpy as np
 from advbct_jax.adapters.adapter import Adapter, AdapterCard
 from advbct_jax.adapters.kinds import find_kind
 from advbct_jax.adapters.pairs import Pairs
-from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.store import EmbeddingStore
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 
 # So that the tenth that is held out has an image.
@@ -24,6 +24,15 @@ def fit_adapter(
   **options: Any,
 ) -> Adapter:
   """Fits a map of new vectors to old ones.
+
+  >>> import advbct_jax
+  >>> vectors = np.random.default_rng(0).normal(size=(20, 3))
+  >>> ids = [f'image{number}' for number in range(20)]
+  >>> new = advbct_jax.make_store('new', vectors, ids, 'ours', version='2')
+  >>> old = advbct_jax.make_store('old', -vectors, ids, 'ours', version='1')
+  >>> adapter = advbct_jax.fit_adapter('ridge', new, old, penalty=1e-6)
+  >>> adapter.apply(vectors[:1]) @ vectors[0] < 0
+  array([ True])
 
   Args:
     kind: a key of `ADAPTERS`.

@@ -20,20 +20,34 @@ class Kind:
     one_space: whether mapped vectors are as like each other as they were
       before, so that their own gallery may be searched with them as well.
     options: what `fit` can be told, and what it is told by default.
+    label: how tables and plots write it.
+    marker: with which of Matplotlib's markers plots draw it.
   """
 
   fit: Callable[..., dict[str, np.ndarray]]
   apply: Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
   one_space: bool
   options: Mapping[str, Any]
+  label: str
+  marker: str
 
 
 ADAPTERS = {
   'procrustes': Kind(
-    procrustes.fit, procrustes.apply, one_space=True, options={}
+    procrustes.fit,
+    procrustes.apply,
+    one_space=True,
+    options={},
+    label='Procrustes',
+    marker='D',
   ),
   'ridge': Kind(
-    ridge.fit, ridge.apply, one_space=False, options={'penalty': None}
+    ridge.fit,
+    ridge.apply,
+    one_space=False,
+    options={'penalty': None},
+    label='ridge',
+    marker='P',
   ),
   'residual_mlp': Kind(
     residual_mlp.fit,
@@ -46,6 +60,8 @@ ADAPTERS = {
       'batch_size': 512,
       'learning_rate': 1e-3,
     },
+    label='residual MLP',
+    marker='X',
   ),
 }
 

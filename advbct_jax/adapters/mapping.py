@@ -48,9 +48,20 @@ def adapted_card(adapter: Adapter, card: Card) -> Card:
 
 
 def adapt_store(
-  adapter: Adapter, store: EmbeddingStore, path: pathlib.Path
+  adapter: Adapter, store: EmbeddingStore, path: pathlib.Path | str
 ) -> EmbeddingStore:
   """Maps a store, a chunk at a time.
+
+  >>> import advbct_jax
+  >>> import numpy
+  >>> vectors = numpy.random.default_rng(0).normal(size=(20, 3))
+  >>> ids = [f'image{number}' for number in range(20)]
+  >>> new = advbct_jax.make_store('new', vectors, ids, 'ours', version='2')
+  >>> old = advbct_jax.make_store('old', -vectors, ids, 'ours', version='1')
+  >>> adapter = advbct_jax.fit_adapter('procrustes', new, old)
+  >>> mapped = advbct_jax.adapt_store(adapter, new, 'mapped')
+  >>> mapped.card.encoder, mapped.card.count
+  ('ours+procrustes', 20)
 
   A killed call goes on where it stopped; a complete store is only opened.
 
@@ -71,17 +82,18 @@ def adapt_store(
   if mapped.card.complete:
     return mapped
   # An unfinished store keeps the size of chunk that it was begun with.
-  for chunk in tqdm.tqdm(
-    mapped.missing_chunks(), desc='mapping', unit=' chunks', disable=None
-  ):
-    if mapped.card.chunk_rows != store.card.chunk_rows:
-      raise InputError(
-        f'{path}: begun with {mapped.card.chunk_rows} rows a chunk, but '
-        f'{store.path} has {store.card.chunk_rows}. Remove it to have it made '
-        'anew.'
-      )
-    mapped.write_chunk(chunk, adapter.apply(store.read_chunk(chunk)))
-  return mapped.finish()
+  if mapped.card.chunk_rows != store.card.chunk_rows:
+    raise InputError(
+      f'{path}: begun with {mapped.card.chunk_rows} rows a chunk, but '
+      f'{store.path} has {store.card.chunk_rows}. Remove it to have it made '
+      'anew.'
+    )
+  with mapped.filling():
+    for chunk in tqdm.tqdm(
+      mapped.missing_chunks(), desc='mapping', unit=' chunks', disable=None
+    ):
+      mapped.write_chunk(chunk, adapter.apply(store.read_chunk(chunk)))
+    return mapped.finish()
 
 
 def adapted(source: Source, adapter: Adapter, folder: pathlib.Path) -> Source:

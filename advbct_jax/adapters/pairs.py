@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.store import EmbeddingStore
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 
 

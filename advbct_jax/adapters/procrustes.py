@@ -12,7 +12,7 @@ References:
 import numpy as np
 
 from advbct_jax.adapters.pairs import Pairs
-from advbct_jax.embeddings.class_statistics import unit_rows
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 
 

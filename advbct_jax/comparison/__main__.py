@@ -1,62 +1,6 @@
-"""Tables and plots of what comparisons have measured, by any metric.
+"""`python -m advbct_jax.comparison` is the command `advbct tables`."""
 
-python -m advbct_jax.comparison RESULTS... OUT [--metrics=public/map@100]
-  [--against=advbct/aligned]
-"""
-
-import argparse
-from collections.abc import Sequence
-import pathlib
-
-from advbct_jax.command_line import exit_with_message
-from advbct_jax.comparison.report import write_tables
-from advbct_jax.comparison.results import read_results
-from advbct_jax.errors import InputError
-from advbct_jax.retrieval.protocols import MAIN_METRICS
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-  """Runs the command line.
-
-  Args:
-    arguments: what follows the program's name; None takes `sys.argv`.
-  """
-  flags = _build_parser().parse_args(arguments)
-  with exit_with_message():
-    cells = [cell for path in flags.results for cell in read_results(path)]
-    if not cells:
-      raise InputError(
-        f'{", ".join(map(str, flags.results))}: no cells; wanted: the results '
-        'of a comparison that has finished at least one.'
-      )
-    metrics = flags.metrics.split(',')
-    print(write_tables(cells, metrics, flags.out, flags.against))
-    print(f'tables and plots: {flags.out}/table.md')
-
-
-def _build_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m advbct_jax.comparison',
-    description='Writes the tables and plots of comparisons anew: by another '
-    'metric, or of cells that were measured in several folders or machines.',
-  )
-  parser.add_argument(
-    'results', nargs='+', type=pathlib.Path, help='results.json of a comparison'
-  )
-  parser.add_argument('out', type=pathlib.Path, help='the folder for them')
-  parser.add_argument(
-    '--metrics',
-    default=','.join(MAIN_METRICS),
-    help='the first of these that a data set has (%(default)s)',
-  )
-  parser.add_argument(
-    '--against',
-    default='',
-    metavar='METHOD/START',
-    help='also tables of what each row has more than this one, seed by seed',
-  )
-  return parser
-
+from advbct_jax.commands.tables import main
 
 if __name__ == '__main__':
   main()

@@ -1,19 +1,20 @@
 """One job of a comparison: trains, then judges."""
 
-from collections.abc import Iterator, Sequence
-import contextlib
-import fcntl
+from collections.abc import Sequence
 import pathlib
+
+import ml_collections
 
 from advbct_jax.adapters.adapter import save_adapter
 from advbct_jax.adapters.fitting import fit_adapter
 from advbct_jax.adapters.procrustes import require_widths
-from advbct_jax.comparison.grid import Job
+from advbct_jax.comparison.grid import Job, stores_of
 from advbct_jax.comparison.runner import is_done
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.embeddings.store import open_store
 from advbct_jax.errors import InputError
 from advbct_jax.judge import judge
+from advbct_jax.locks import hold
 from advbct_jax.training.aligned_start import check_independent_config
 from advbct_jax.training.old_side import (
   check_old_encoder,
@@ -39,31 +40,13 @@ def run_job(job: Job, root: pathlib.Path) -> None:
       process is at it.
   """
   workdir = root / job.name
-  workdir.mkdir(parents=True, exist_ok=True)
-  with _alone(workdir):
+  # One that a killed comparison has left may be at it still.
+  with hold(workdir, f'does {job.name}'):
     _run_job(job, root, workdir)
 
 
-@contextlib.contextmanager
-def _alone(workdir: pathlib.Path) -> Iterator[None]:
-  """Keeps other processes from a job; one may outlive a killed comparison."""
-  with (workdir / 'lock').open('w') as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise InputError(
-        f'{workdir}: another process is at this job. Wait for its end, or stop '
-        'it, and run the same command again.'
-      ) from error
-    yield
-
-
 def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
-  config = job.config.copy_and_resolve_references()
-  if job.cell and job.trains:
-    config.old.path = str(root / job.old)
-    if job.independent:
-      config.aligned.path = str(root / job.independent)
+  config = _config_of(job, root)
   if job.trains:
     train_upgrade(config, workdir)
   encoder = workdir if job.trains else root / job.independent
@@ -87,6 +70,21 @@ def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
   )
 
 
+def _config_of(job: Job, root: pathlib.Path) -> ml_collections.ConfigDict:
+  """A job's config, with the places of the encoders that it needs."""
+  config = job.config.copy_and_resolve_references()
+  if job.cell and job.trains:
+    config.old.path = str(root / job.old)
+    independent = str(root / job.independent)
+    if config.model.init_weights == 'aligned':
+      config.aligned.path = independent
+    if 'independent' in stores_of(config):
+      # A method may declare stores of which the config's file knows nothing.
+      with config.unlocked():
+        config.update({'stores': {'independent': independent}})
+  return config
+
+
 def check_jobs(jobs: Sequence[Job]) -> None:
   """Refuses what cannot work, as far as configs tell, before any training.
 
@@ -105,12 +103,24 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         )
       elif job.cell and job.trains:
         check_old_encoder(job.config, configs[job.old])
-        if job.independent:
+        _check_stores(job.config)
+        if job.config.model.init_weights == 'aligned':
           check_independent_config(
             job.config, configs[job.independent], job.independent
           )
     except InputError as error:
       raise InputError(f'{job.name}: {error}') from error
+
+
+def _check_stores(config: ml_collections.ConfigDict) -> None:
+  given = {'independent': True, **config.get('stores', {})}
+  for store in stores_of(config):
+    if not given.get(store):
+      raise InputError(
+        f'the method {config.method} reads the store {store!r}, which no '
+        'training of a comparison fills; wanted: its folder in '
+        f'config.base.stores.{store}.'
+      )
 
 
 def require_same_jobs(jobs: Sequence[Job], root: pathlib.Path) -> None:

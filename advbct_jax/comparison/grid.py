@@ -47,6 +47,11 @@ class Job:
     return tuple(name for name in (self.old, self.independent) if name)
 
 
+def stores_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """The stores that a training's method reads besides the old encoder's."""
+  return getattr(METHODS[config.method], 'stores', ())
+
+
 def make_jobs(config: ml_collections.ConfigDict) -> list[Job]:
   """Lays out a comparison.
 
@@ -212,7 +217,11 @@ def _jobs_of_cell(
   name = f'{upgrade}/{method}/{start}/{seed}'
   cell = (upgrade, method, start)
   is_independent = training.method == 'independent'
-  if not is_independent and training.model.init_weights != 'aligned':
+  if not (
+    is_independent
+    or training.model.init_weights == 'aligned'
+    or 'independent' in stores_of(training)
+  ):
     yield Job(name, cell, seed, training, old=old.name)
     return
   untied = upgraded

@@ -1,60 +1,40 @@
 """A comparison as a plot: what each method gives, at once and in the end."""
 
-from collections.abc import Iterable, Sequence
-import itertools
 import pathlib
 from typing import Any
 
+from adjustText import adjust_text
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
-import numpy as np
+from matplotlib.transforms import Bbox
+import pandas as pd
 
+from advbct_jax.adapters.kinds import ADAPTERS
+from advbct_jax.comparison.averages import (
+  average,
+  average_old,
+  leave_out_reference,
+)
 from advbct_jax.comparison.dominance import frontier
-from advbct_jax.comparison.label_placement import Box, place_labels
-from advbct_jax.comparison.summary import (
-  Row,
-  Sample,
-  display_name,
-  old_sample,
+from advbct_jax.comparison.labels import (
+  REFERENCE,
+  method_color,
+  row_label,
+  start_label,
+  start_marker,
 )
 from advbct_jax.errors import InputError
 
-# Okabe and Ito's palette, which colour-blind readers tell apart; the two last
-# are Tol's, for its yellow is lost on white.
-_COLOURS = {
-  'advbct': '#D55E00',
-  'bct': '#56B4E9',
-  'contrastive': '#999933',
-  'hot_refresh': '#000000',
-  'independent': '#009E73',
-  'l2': '#0072B2',
-  'lce': '#E69F00',
-  'unibct': '#CC79A7',
-}
-_OTHER_COLOUR = '#882255'
-_MARKERS = {
-  'fresh': 'o',
-  'old': 's',
-  'aligned': '^',
-  'procrustes': 'D',
-  'ridge': 'P',
-  'residual_mlp': 'X',
-}
-_OTHER_MARKER = 'v'
 _GREY = '#6E6E6E'
-# Labels farther from their point, in points of type, get a line to it.
-_LEADER_FROM = 12.0
-_HALO = [patheffects.withStroke(linewidth=2.5, foreground='white')]
+# Round the middle of a marker no label shall lie: so many points of type.
+_KEPT_CLEAR = 7.0
 
 
-def plot_tradeoff(
-  rows: Sequence[Row], dataset: str, path: pathlib.Path
-) -> None:
+def plot_tradeoff(figures: pd.DataFrame, path: pathlib.Path) -> None:
   """Draws self against cross, a point for each method and start.
 
   Above the dashed line, the old encoder's own figure, new queries do better on
@@ -62,31 +42,35 @@ def plot_tradeoff(
   encoder reaches once the gallery is re-embedded. The step is the frontier.
 
   Args:
-    rows: of one upgrade, at least one of which competes.
-    dataset: one of theirs.
+    figures: of `averages.tabulate`, of one upgrade and data set; at least one
+      row competes.
     path: a .png to write.
 
   Raises:
     InputError: if there is no point to draw.
   """
-  rivals = [row for row in rows if row.competes]
-  if not rivals:
+  rows = average(figures, ['method', 'start'])
+  rivals = leave_out_reference(rows)
+  if rivals.empty:
     raise InputError(
       f'{path}: no method or adapter among {len(rows)} rows; wanted: at least '
       'one besides the independent encoder. Run more of the grid.'
     )
   figure = Figure(figsize=(8.6, 5.8), dpi=150, layout='constrained')
+  # Without pyplot: no global state, and no window where there is no screen.
   canvas = FigureCanvasAgg(figure)
   axes = figure.add_subplot()
-  for row in rivals:
-    _draw_point(axes, row, dataset)
+  seeds = dict(list(figures.groupby(['method', 'start'], sort=False)))
+  for key, row in rivals.iterrows():
+    _draw_point(axes, key, row, seeds[key])
   axes.margins(0.09)
-  reference = next((row for row in rows if not row.competes), None)
-  bounds = _draw_bounds(axes, reference, old_sample(rows, dataset), dataset)
-  corners = _draw_frontier(axes, rivals, dataset)
-  metric = rows[0].metrics[dataset]
-  axes.set_title(f'{rows[0].upgrade}, {dataset}', loc='left', fontsize=11)
-  if any(len(row.seeds) > 1 for row in rivals):
+  _draw_old(axes, average_old(figures)['mean'])
+  if REFERENCE in rows.index:
+    _draw_independent(axes, rows.loc[REFERENCE])
+  _draw_frontier(axes, rivals)
+  upgrade, dataset, metric = figures[['upgrade', 'dataset', 'metric']].iloc[0]
+  axes.set_title(f'{upgrade}, {dataset}', loc='left', fontsize=11)
+  if (rivals['self', 'n'] > 1).any():
     axes.set_title(
       'bars: one standard deviation over seeds; dots: single seeds',
       loc='right',
@@ -98,51 +82,40 @@ def plot_tradeoff(
   axes.spines[['top', 'right']].set_visible(False)
   axes.grid(color='#EEEEEE')
   axes.set_axisbelow(True)
-  _add_legends(figure, rivals)
+  _add_legends(figure, rivals.index.unique('start'))
   # The layout must be final before labels can be placed in it.
   figure.draw_without_rendering()
   figure.set_layout_engine('none')
-  _label_points(axes, canvas, rivals, dataset, corners, bounds)
+  _label_points(axes, _means(rivals))
   canvas.print_png(path)
 
 
-def _colour(row: Row) -> str:
-  return _COLOURS.get(row.method, _OTHER_COLOUR)
+def _means(rows: pd.DataFrame) -> pd.DataFrame:
+  return rows.xs('mean', axis='columns', level=1)
 
 
-def _darken(colour: str) -> tuple[float, ...]:
-  # Letters are thinner than markers and need more contrast to white.
-  return tuple(0.75 * channel for channel in to_rgb(colour))
-
-
-def _marker(start: str) -> str:
-  return _MARKERS.get(start, _OTHER_MARKER)
-
-
-def _samples(row: Row, dataset: str) -> tuple[Sample, Sample]:
-  sides = row.figures[dataset]
-  return sides['self'], sides['cross']
-
-
-def _means(row: Row, dataset: str) -> tuple[float, float]:
-  x, y = _samples(row, dataset)
-  return x.mean, y.mean
-
-
-def _draw_point(axes: Axes, row: Row, dataset: str) -> None:
-  x, y = _samples(row, dataset)
-  colour, marker = _colour(row), _marker(row.start)
-  if x.n > 1:
+def _draw_point(
+  axes: Axes, key: tuple[str, str], row: pd.Series, seeds: pd.DataFrame
+) -> None:
+  method, start = key
+  color = method_color(method)
+  if len(seeds) > 1:
     axes.plot(
-      x.values, y.values, '.', color=colour, alpha=0.3, markersize=5, zorder=2
+      seeds['self'],
+      seeds['cross'],
+      '.',
+      color=color,
+      alpha=0.3,
+      markersize=5,
+      zorder=2,
     )
   axes.errorbar(
-    x.mean,
-    y.mean,
-    xerr=x.std,
-    yerr=y.std,
-    color=colour,
-    marker=marker,
+    row['self', 'mean'],
+    row['cross', 'mean'],
+    xerr=row['self', 'std'],
+    yerr=row['cross', 'std'],
+    color=color,
+    marker=start_marker(start),
     markersize=8,
     markeredgecolor='white',
     markeredgewidth=0.8,
@@ -151,70 +124,59 @@ def _draw_point(axes: Axes, row: Row, dataset: str) -> None:
   )
 
 
-def _draw_bounds(
-  axes: Axes, reference: Row | None, old: Sample, dataset: str
-) -> list[Line2D]:
-  bounds = [
-    axes.axhline(
-      old.mean,
-      linestyle='--',
-      linewidth=1.3,
-      color=_GREY,
-      zorder=1,
-      label=f'old encoder: {old.mean:.1f}, to be beaten at once',
-    )
-  ]
-  if reference is not None:
-    x, y = _means(reference, dataset)
-    # Its own cross is near zero: a point there would squeeze all the others.
-    bounds.append(
-      axes.axvline(
-        x,
-        linestyle=':',
-        linewidth=1.3,
-        color=_COLOURS['independent'],
-        zorder=1,
-        label=f'independent encoder: self {x:.1f} (cross {y:.1f}, not drawn)',
-      )
-    )
-  return bounds
+def _draw_old(axes: Axes, cross: float) -> None:
+  axes.axhline(
+    cross,
+    linestyle='--',
+    linewidth=1.3,
+    color=_GREY,
+    zorder=1,
+    label=f'old encoder: {cross:.1f}, to be beaten at once',
+  )
 
 
-def _draw_frontier(
-  axes: Axes, rivals: Sequence[Row], dataset: str
-) -> list[tuple[float, float]]:
-  """Draws the frontier to the edges of the plot; returns its corners."""
-  left, right = axes.get_xlim()
-  bottom, top = axes.get_ylim()
-  corners: list[tuple[float, float]] = []
-  x = left
-  for row in frontier(rivals, dataset):
-    next_x, y = _means(row, dataset)
-    corners += [(x, y), (next_x, y)]
-    x = next_x
-  corners.append((x, bottom))
-  axes.plot(
-    *zip(*corners, strict=True),
+def _draw_independent(axes: Axes, row: pd.Series) -> None:
+  x, y = row['self', 'mean'], row['cross', 'mean']
+  # Its own cross is near zero: a point there would squeeze all the others.
+  axes.axvline(
+    x,
+    linestyle=':',
+    linewidth=1.3,
+    color=method_color(REFERENCE[0]),
+    zorder=1,
+    label=f'independent encoder: self {x:.1f} (cross {y:.1f}, not drawn)',
+  )
+
+
+def _draw_frontier(axes: Axes, rivals: pd.DataFrame) -> None:
+  """Draws the frontier to the edges of the plot."""
+  means = frontier(_means(rivals))
+  left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]
+  axes.step(
+    [left, *means['self'], means['self'].iloc[-1]],
+    [means['cross'].iloc[0], *means['cross'], bottom],
+    where='pre',
     linewidth=0.9,
     color='#A6A6A6',
     zorder=0.9,
     label='frontier of the means',
+    # The plot is as large as its points ask for, whatever leads out of it.
+    scalex=False,
+    scaley=False,
   )
-  axes.set(xlim=(left, right), ylim=(bottom, top))
-  return corners
 
 
-def _add_legends(figure: Figure, rivals: Sequence[Row]) -> None:
-  starts = dict.fromkeys(row.start for row in rivals)
+def _add_legends(figure: Figure, starts: pd.Index) -> None:
   markers = [
     Line2D(
       [],
       [],
       linestyle='',
-      marker=_marker(start),
+      marker=start_marker(start),
       markersize=7,
       color=_GREY,
-      label=_start_title(start, rivals),
+      label=f'{"adapter" if start in ADAPTERS else "start"}: '
+      + start_label(start),
     )
     for start in starts
   ]
@@ -230,92 +192,40 @@ def _add_legends(figure: Figure, rivals: Sequence[Row]) -> None:
   figure.legend(handles=lines, loc='outside lower left', **style)
 
 
-def _start_title(start: str, rivals: Iterable[Row]) -> str:
-  adapter = all(
-    row.method == 'independent' for row in rivals if row.start == start
-  )
-  name = display_name(start)
-  return f'adapter: {name}' if adapter else f'start: {name}'
-
-
-def _label_points(
-  axes: Axes,
-  canvas: FigureCanvasAgg,
-  rows: Sequence[Row],
-  dataset: str,
-  corners: Sequence[tuple[float, float]],
-  bounds: Sequence[Line2D],
-) -> None:
-  """Writes each label where it covers the least of what is drawn."""
-  unit = canvas.figure.dpi / 72
+def _label_points(axes: Axes, means: pd.DataFrame) -> None:
+  """Writes each row's label beside its point, off markers and other labels."""
   texts = [
-    axes.annotate(
-      row.label,
-      _means(row, dataset),
-      xytext=(0, 0),
-      textcoords='offset points',
+    axes.text(
+      x,
+      y,
+      row_label(method, start),
       ha='center',
       va='center',
       fontsize=8.5,
-      color=_darken(_colour(row)),
-      path_effects=_HALO,
-      arrowprops={'arrowstyle': '-', 'linewidth': 0.6, 'color': _GREY},
+      # Letters are thinner than markers and need more contrast to white.
+      color=[0.75 * channel for channel in to_rgb(method_color(method))],
+      # Labels may lie on error bars, which are too many to keep clear of.
+      path_effects=[patheffects.withStroke(linewidth=2.5, foreground='white')],
       zorder=5,
     )
-    for row in rows
+    for (method, start), x, y in means[['self', 'cross']].itertuples()
   ]
-  renderer = canvas.get_renderer()
-  extents = [Text.get_window_extent(text, renderer) for text in texts]
-  anchors = axes.transData.transform([_means(row, dataset) for row in rows])
-  obstacles = [
-    box for row in rows for box in _drawn_boxes(axes, row, dataset, unit)
-  ] + [
-    _box(axes, one, other, unit) for one, other in itertools.pairwise(corners)
-  ]
-  obstacles += [
-    (box.x0, box.y0, box.x1, box.y1)
-    for box in (line.get_window_extent().padded(unit) for line in bounds)
-  ]
-  centres = place_labels(
-    anchors,
-    np.array([(extent.width, extent.height) for extent in extents]),
-    obstacles,
-    axes.get_window_extent(renderer).extents,
-    unit,
+  to_pixels, margin = axes.transData, _KEPT_CLEAR * axes.figure.dpi / 72
+  adjust_text(
+    texts,
+    # It wants these in the units of the data, whose limits are final here.
+    objects=[
+      Bbox(to_pixels.inverted().transform([point - margin, point + margin]))
+      for point in to_pixels.transform(means[['self', 'cross']])
+    ],
+    target_x=means['self'],
+    target_y=means['cross'],
+    ax=axes,
+    # Found by trial on the grids of docs/comparison: with the defaults, which
+    # are softer, labels of crowded points stay on each other.
+    force_text=(0.5, 1.0),
+    force_static=(0.3, 0.5),
+    # In the stead of a time limit, which would make plots differ by the load.
+    iter_lim=100,
+    arrowprops={'arrowstyle': '-', 'linewidth': 0.6, 'color': _GREY},
   )
-  for text, anchor, centre, extent in zip(
-    texts, anchors, centres, extents, strict=True
-  ):
-    away = np.abs(centre - anchor) - np.array([extent.width, extent.height]) / 2
-    text.set_position((centre - anchor) / unit)
-    if text.arrow_patch is not None:
-      text.arrow_patch.set_visible(bool(away.max() > _LEADER_FROM * unit))
-
-
-def _drawn_boxes(axes: Axes, row: Row, dataset: str, unit: float) -> list[Box]:
-  """The marker, seeds and error bars of a row, in pixels."""
-  x, y = _samples(row, dataset)
-  wide, high = x.std or 0.0, y.std or 0.0
-  middle = (x.mean, y.mean)
-  return [
-    *(
-      _box(axes, seed, seed, 2 * unit)
-      for seed in zip(x.values, y.values, strict=True)
-    ),
-    _box(axes, middle, middle, 6 * unit),
-    _box(axes, (x.mean - wide, y.mean), (x.mean + wide, y.mean), 2 * unit),
-    _box(axes, (x.mean, y.mean - high), (x.mean, y.mean + high), 2 * unit),
-  ]
-
-
-def _box(
-  axes: Axes,
-  one: tuple[float, float],
-  other: tuple[float, float],
-  margin: float,
-) -> Box:
-  """The box around two points of the data, and a margin, in pixels."""
-  pixels = axes.transData.transform([one, other])
-  left, bottom = pixels.min(axis=0) - margin
-  right, top = pixels.max(axis=0) + margin
-  return left, bottom, right, top

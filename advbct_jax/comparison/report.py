@@ -1,18 +1,11 @@
 """The files that a comparison leaves behind."""
 
 from collections.abc import Sequence
+import json
 import pathlib
 
 from advbct_jax.atomic_files import write_text
-from advbct_jax.comparison.differences import (
-  describe_differences,
-  find_references,
-)
-from advbct_jax.comparison.dominance import describe_dominance
-from advbct_jax.comparison.plots import plot_tradeoff
 from advbct_jax.comparison.results import CellResult, write_results
-from advbct_jax.comparison.summary import by_upgrade, summarize
-from advbct_jax.comparison.tables import csv_text, json_text, markdown
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.retrieval.protocols import protocol_of
 
@@ -47,22 +40,37 @@ def write_tables(
   Raises:
     InputError: if the cells don't go together, or none is of that row.
   """
-  rows = summarize(cells, metrics)
-  references = find_references(rows, against) if against else {}
+  # Here, for these need pandas, SciPy and Matplotlib: seconds that neither
+  # --help nor each job's process shall pay.
+  from advbct_jax.comparison import (
+    averages,
+    differences,
+    dominance,
+    plots,
+    tables,
+  )
+
+  figures = averages.tabulate(cells, metrics)
+  reference = differences.require_row(figures, against) if against else None
   write_results(cells, root / 'results.json')
-  sections = ['# Comparison', markdown(rows)]
-  for upgrade, part in by_upgrade(rows).items():
-    for dataset in part[0].figures:
-      if any(row.competes for row in part):
-        name = f'{upgrade}-{dataset}.png'
-        plot_tradeoff(part, dataset, root / name)
-        sections.append(f'![Self against cross, {upgrade}, {dataset}]({name})')
-        sections.append(describe_dominance(part, dataset))
-      if upgrade in references:
-        reference = references[upgrade]
-        sections.append(describe_differences(part, dataset, reference))
+  sections = ['# Comparison', tables.markdown(figures)]
+  for (upgrade, dataset), part in figures.groupby(
+    ['upgrade', 'dataset'], sort=False
+  ):
+    rows = part.set_index(['method', 'start'])
+    if not averages.leave_out_reference(rows).empty:
+      name = f'{upgrade}-{dataset}.png'
+      plots.plot_tradeoff(part, root / name)
+      sections.append(f'![Self against cross, {upgrade}, {dataset}]({name})')
+      sections.append(dominance.describe_dominance(part))
+    if reference and reference in rows.index:
+      sections.append(differences.describe_differences(part, reference))
   text = '\n\n'.join(sections) + '\n'
   write_text(root / 'table.md', text)
-  write_text(root / 'table.csv', csv_text(rows))
-  write_text(root / 'table.json', json_text(rows))
+  flat = tables.flatten(figures)
+  csv = flat.round(6).to_csv(index=False, lineterminator='\n')
+  write_text(root / 'table.csv', csv)
+  # Through pandas, which writes null for NaN, as JSON wants it.
+  rows = json.loads(flat.to_json(orient='records', double_precision=15))
+  write_text(root / 'table.json', json.dumps({'rows': rows}, indent=2) + '\n')
   return text

@@ -9,7 +9,7 @@ from typing import Any
 from advbct_jax.atomic_files import write_text
 from advbct_jax.errors import InputError
 
-SIDES = ('old', 'self', 'cross')
+SIDES = ['old', 'self', 'cross']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,28 +65,22 @@ def read_results(path: pathlib.Path) -> list[CellResult]:
     InputError: if there is no such file, or it holds something else.
   """
   try:
-    contents = json.loads(path.read_text())
-  except FileNotFoundError as error:
+    records = json.loads(path.read_text())['cells']
+    return [
+      _read_cell(record, f'cell {place}')
+      for place, record in enumerate(records)
+    ]
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    found = {
+      FileNotFoundError: 'no such file',
+      json.JSONDecodeError: f'not JSON ({error})',
+      KeyError: "nothing under 'cells'",
+      TypeError: "no list under 'cells'",
+    }.get(type(error), str(error))
     raise InputError(
-      f'{path}: no such file; wanted: the results of a comparison. Run '
-      'it first.'
+      f'{path}: {found}; wanted: results.json as a comparison wrote it. Run '
+      'the comparison, or name its file.'
     ) from error
-  except ValueError as error:
-    raise InputError(
-      f'{path}: not JSON ({error}); wanted: the results of a comparison. Run '
-      'it again, into a new folder.'
-    ) from error
-  if not isinstance(contents, dict) or not isinstance(
-    contents.get('cells'), list
-  ):
-    raise InputError(
-      f"{path}: no list under 'cells'; wanted: the results of a comparison. "
-      'Give the file that it wrote.'
-    )
-  return [
-    _read_cell(record, f'{path}: cell {place}')
-    for place, record in enumerate(contents['cells'])
-  ]
 
 
 def _read_cell(record: Any, where: str) -> CellResult:
@@ -94,29 +88,19 @@ def _read_cell(record: Any, where: str) -> CellResult:
   found = set(record) if isinstance(record, dict) else set()
   # An older file may lack the one field that has a default.
   if found | {'seconds'} != fields:
-    raise InputError(
-      f'{where} has the fields {sorted(found)}; wanted: {sorted(fields)}. Give '
-      'the file as the comparison wrote it.'
-    )
-  figures = record['figures']
-  well_formed = isinstance(figures, dict) and all(
-    isinstance(sides, dict)
-    and all(
-      isinstance(metrics, dict)
-      and all(_is_number(value) for value in metrics.values())
+    raise ValueError(f'{where} has the fields {sorted(found)}')
+  cell = CellResult(**record)
+  try:
+    well_formed = type(cell.seed) is int and all(
+      type(figure) in (int, float)
+      for sides in cell.figures.values()
       for metrics in sides.values()
+      for figure in metrics.values()
     )
-    for sides in figures.values()
-  )
-  if not well_formed or type(record['seed']) is not int:
-    raise InputError(
-      f'{where} holds seed {record["seed"]!r} and figures '
-      f'{str(figures)[:80]}; wanted: a whole number, and figures as data set '
-      '-> old, self or cross -> metric -> percent. Give the file as the '
-      'comparison wrote it.'
+  except AttributeError:  # of what should be a dict
+    well_formed = False
+  if not well_formed:
+    raise ValueError(
+      f'{where} holds seed {cell.seed!r} and figures {str(cell.figures)[:80]}'
     )
-  return CellResult(**record)
-
-
-def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool)
+  return cell

@@ -147,8 +147,11 @@ def run_jobs(
             waiting.remove(job)
             process = _start(job, root, place, command(job))
             running[number] = (job, process, time.monotonic())
-        if not running:  # and nothing that waits can ever start
-          progress.write(_describe_stuck(waiting, done))
+        if not running:  # what still waits needs what has failed
+          for job in waiting:
+            lacks = ', '.join(name for name in job.needs if name not in done)
+            progress.write(f'{job.name}: left out, for it needs {lacks}')
+          progress.update(len(waiting))
           failed += waiting
           break
         time.sleep(0.2)
@@ -163,12 +166,6 @@ def run_jobs(
           else:
             failed.append(job)
             progress.write(_describe_failure(root, job, process.returncode))
-            lost = _needing(job.name, waiting)
-            for other in lost:
-              progress.write(f'{other.name}: left out, for it needs {job.name}')
-            failed += lost
-            waiting = [other for other in waiting if other not in lost]
-            progress.update(len(lost))
           progress.update()
     finally:
       _stop(running.values(), root)
@@ -227,16 +224,6 @@ def _next_ready(waiting: Sequence[Job], done: set[str]) -> Job | None:
   return next(ready, None)
 
 
-def _needing(name: str, jobs: Sequence[Job]) -> list[Job]:
-  """Those that need a job, or one that needs it; each after what it needs."""
-  lost, names = [], {name}
-  for job in jobs:
-    if not names.isdisjoint(job.needs):
-      lost.append(job)
-      names.add(job.name)
-  return lost
-
-
 def _start(
   job: Job, root: pathlib.Path, place: Place, command: list[str]
 ) -> subprocess.Popen:
@@ -273,14 +260,6 @@ def _stop(running: Iterable[_Running], root: pathlib.Path) -> None:
 def _note_time(root: pathlib.Path, job: Job, seconds: float) -> None:
   with (root / _TIMES).open('a') as file:
     file.write(json.dumps([job.name, round(seconds, 1)]) + '\n')
-
-
-def _describe_stuck(waiting: Sequence[Job], done: set[str]) -> str:
-  return '\n'.join(
-    f'{job.name}: left out, for it needs '
-    + ', '.join(name for name in job.needs if name not in done)
-    for job in waiting
-  )
 
 
 def _describe_failure(root: pathlib.Path, job: Job, status: int) -> str:

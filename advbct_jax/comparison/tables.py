@@ -1,30 +1,33 @@
 """Means over seeds as tables, in Markdown, CSV and JSON."""
 
-from collections.abc import Mapping, Sequence
-import csv
-import io
-import json
+from collections.abc import Iterator, Mapping, Sequence
 
-from advbct_jax.comparison.results import SIDES
-from advbct_jax.comparison.summary import (
+import pandas as pd
+
+from advbct_jax.comparison.averages import (
+  ROW,
   SCORES,
-  Row,
-  Sample,
-  by_upgrade,
-  display_name,
-  old_sample,
-  pooled_std,
+  average,
+  average_old,
+  leave_out_reference,
+  pooled_stds,
+  sample_text,
+)
+from advbct_jax.comparison.labels import (
+  REFERENCE,
+  method_label,
+  start_label,
 )
 
-_SCORE_HEADS = {'p_up': 'P_up', 'p_comp': 'P_comp', 'p_1': 'P_1'}
-_NOTHING = '–'
+_SCORE_HEADS = dict(zip(SCORES, ['P_up', 'P_comp', 'P_1'], strict=True))
+NOTHING = '–'
 
 
-def markdown(rows: Sequence[Row]) -> str:
-  """Lays rows out as the tables of a paper.
+def markdown(figures: pd.DataFrame) -> str:
+  """Lays figures out as the tables of a paper.
 
   Args:
-    rows: of `summarize`.
+    figures: of `averages.tabulate`.
 
   Returns:
     For each upgrade a heading, a caption and a table: the old encoder, then
@@ -32,200 +35,147 @@ def markdown(rows: Sequence[Row]) -> str:
     underlined, and what is no different from the best has a dagger.
   """
   return '\n\n'.join(
-    f'### {upgrade}\n\n{_caption(part)}\n\n{_table(part)}'
-    for upgrade, part in by_upgrade(rows).items()
+    f'### {upgrade}\n\n{" ".join(_caption(part))}\n\n{_table(part)}'
+    for upgrade, part in figures.groupby('upgrade', sort=False)
   )
 
 
-def records(rows: Sequence[Row]) -> list[dict[str, str | int | float | None]]:
-  """Flattens rows to plain figures.
+def flatten(figures: pd.DataFrame) -> pd.DataFrame:
+  """Averages figures to plain columns.
 
   Args:
-    rows: of `summarize`.
+    figures: of `averages.tabulate`.
 
   Returns:
-    One record for each row and data set, all with the same fields: mean and
-    std of `old`, `self` and `cross`, with `n` seeds, and of the scores, with
-    `scores_n`. The scores are over all data sets of the upgrade, and so the
-    same in each of its records. None where there is nothing.
+    A line for each row and data set: mean and std of `old`, `self` and `cross`,
+    with `n` seeds, and of the scores, with `scores_n`. The scores are over all
+    data sets of the upgrade, and so the same in each of its lines. NaN where
+    there is nothing.
   """
-  flat: list[dict[str, str | int | float | None]] = []
-  for row in rows:
-    for dataset, sides in row.figures.items():
-      record: dict[str, str | int | float | None] = {
-        'upgrade': row.upgrade,
-        'method': row.method,
-        'start': row.start,
-        'dataset': dataset,
-        'metric': row.metrics[dataset],
-        'n': len(row.seeds),
-      }
-      for side in SIDES:
-        record[f'{side}_mean'] = sides[side].mean
-        record[f'{side}_std'] = sides[side].std
-      record['scores_n'] = row.scores['p_1'].n if row.scores else 0
-      for score in SCORES:
-        sample = row.scores.get(score)
-        record[f'{score}_mean'] = sample.mean if sample else None
-        record[f'{score}_std'] = sample.std if sample else None
-      flat.append(record)
-  return flat
+  means = average(figures, [*ROW, 'dataset', 'metric'])
+  n, scores_n = means['self', 'n'], means['p_1', 'n']
+  means = means.drop(columns='n', level=1)
+  means.columns = [f'{figure}_{statistic}' for figure, statistic in means]
+  means.insert(0, 'n', n)
+  means.insert(means.columns.get_loc('p_up_mean'), 'scores_n', scores_n)
+  return means.reset_index()
 
 
-def csv_text(rows: Sequence[Row]) -> str:
-  """Writes `records` as CSV, to the sixth decimal.
+def lay_out(columns: Mapping[str, Sequence[str]]) -> str:
+  """Writes a table in Markdown: two columns of names, then figures.
 
   Args:
-    rows: of `summarize`.
-
-  Returns:
-    The text, its head first; a field is empty where there is nothing. Empty
-    where there are no rows.
+    columns: what stands below each head.
   """
-  flat = records(rows)
-  if not flat:
-    return ''
-  text = io.StringIO()
-  writer = csv.DictWriter(text, list(flat[0]), lineterminator='\n')
-  writer.writeheader()
-  for record in flat:
-    writer.writerow(
-      {
-        field: round(value, 6) if isinstance(value, float) else value
-        for field, value in record.items()
-      }
-    )
-  return text.getvalue()
+  rule = ['---' if n < 2 else '---:' for n in range(len(columns))]
+  lines = [columns.keys(), rule, *zip(*columns.values(), strict=True)]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def json_text(rows: Sequence[Row]) -> str:
-  """Writes `records` as JSON.
-
-  Args:
-    rows: of `summarize`.
-
-  Returns:
-    The text: a list under 'rows', null where there is nothing.
-  """
-  return json.dumps({'rows': records(rows)}, indent=2) + '\n'
-
-
-def _caption(rows: Sequence[Row]) -> str:
-  counts = {len(row.seeds) for row in rows}
-  seeds = ''
-  if len(counts) == 1:
-    n = counts.pop()
-    seeds = f' over {n} seeds' if n > 1 else ' of a single seed'
-  spread = any(len(row.seeds) > 1 for row in rows)
-  lines = [
-    f'{_describe_metrics(rows[0].metrics)} in percent, '
-    f'{"mean ± standard deviation" if spread else "figures"}{seeds}.',
+def _caption(part: pd.DataFrame) -> Iterator[str]:
+  """The sentences above the table of an upgrade."""
+  rows = part.groupby(['method', 'start'], sort=False)
+  seeds = rows['seed'].nunique()
+  spread = seeds.max() > 1
+  over = ''
+  if seeds.nunique() == 1:
+    over = f' over {seeds.max()} seeds' if spread else ' of a single seed'
+  yield (
+    f'{_metrics(part)} in percent, '
+    f'{"mean ± standard deviation" if spread else "figures"}{over}.'
+  )
+  yield (
     'Among the methods and adapters that can serve the old gallery, the best '
     'of each column is **bold** and the second <u>underlined</u>'
-    + (
-      '; † marks those within one pooled standard deviation of the best: no '
-      'different from it.'
-      if spread
-      else '.'
-    ),
-  ]
-  if any(row.scores for row in rows):
-    lines.append(
-      'Scores are over all data sets; P_up is 50 at the '
-      "independent encoder's own self-test."
+  ) + (
+    '; † marks those within one pooled standard deviation of the best: no '
+    'different from it.'
+    if spread
+    else '.'
+  )
+  if part['p_1'].notna().any():
+    yield (
+      'Scores are over all data sets; P_up is 50 at the independent '
+      "encoder's own self-test."
     )
   else:
-    lines.append(
+    yield (
       'No scores: they need the independent encoder of the same seeds '
       '(independent/fresh).'
     )
-  lines += [
-    f'Scores of {_full_name(row)}: {row.scores["p_1"].n} of {len(row.seeds)} '
-    'seeds only.'
-    for row in rows
-    if row.scores and row.scores['p_1'].n < len(row.seeds)
-  ]
-  reference = next((row for row in rows if not row.competes), None)
-  lines += [
-    f'On {dataset} the independent encoder is not above the old one: there was '
-    'nothing to gain, and P_comp says nothing about this data set.'
-    for dataset in rows[0].figures
-    if reference
-    and reference.figures[dataset]['self'].mean
-    <= reference.figures[dataset]['old'].mean
-  ]
-  return ' '.join(lines)
+  scored = part.dropna(subset='p_1').groupby(['method', 'start'], sort=False)
+  for (method, start), n in scored['seed'].nunique().items():
+    if n < seeds[method, start]:
+      yield (
+        f'Scores of {method_label(method)} ({start_label(start)}): {n} of '
+        f'{seeds[method, start]} seeds only.'
+      )
+  for dataset, of_set in part.groupby('dataset', sort=False):
+    means = average(of_set, ['method', 'start'])
+    if REFERENCE in means.index:
+      reference = means.loc[REFERENCE]
+      if reference['self', 'mean'] <= reference['old', 'mean']:
+        yield (
+          f'On {dataset} the independent encoder is not above the old one: '
+          'there was nothing to gain, and P_comp says nothing about this data '
+          'set.'
+        )
 
 
-def _describe_metrics(metrics: Mapping[str, str]) -> str:
-  names = set(metrics.values())
-  if len(names) == 1:
-    return f'`{names.pop()}`'
-  return ', '.join(
-    f'`{name}` of {dataset}' for dataset, name in metrics.items()
-  )
+def _metrics(part: pd.DataFrame) -> str:
+  chosen = part.groupby('dataset', sort=False)['metric'].first()
+  if chosen.nunique() == 1:
+    return f'`{chosen.iloc[0]}`'
+  return ', '.join(f'`{metric}` of {name}' for name, metric in chosen.items())
 
 
-def _full_name(row: Row) -> str:
-  return f'{display_name(row.method)} ({display_name(row.start)})'
+def _table(part: pd.DataFrame) -> str:
+  by_set = dict(list(part.groupby('dataset', sort=False)))
+  means = {
+    name: average(one, ['method', 'start']) for name, one in by_set.items()
+  }
+  olds = {name: average_old(one) for name, one in by_set.items()}
+  first = next(iter(means.values()))
+  columns = {
+    'method': ['old encoder', *(method_label(key[0]) for key in first.index)],
+    'start or adapter': [
+      NOTHING,
+      *(start_label(key[1]) for key in first.index),
+    ],
+  }
+  seeds = first['self', 'n']
+  if seeds.nunique() > 1:
+    n = max(int(old['n']) for old in olds.values())
+    columns['seeds'] = [str(n), *seeds.map(str)]
+  for name, of_set in means.items():
+    old = sample_text(olds[name])
+    columns[f'{name} self'] = [old, *_mark(of_set['self'], 1)]
+    columns[f'{name} cross'] = [NOTHING, *_mark(of_set['cross'], 1)]
+  # The same on each data set.
+  for score, head in _SCORE_HEADS.items():
+    columns[head] = [NOTHING, *_mark(first[score], 2)]
+  return lay_out(columns)
 
 
-def _table(rows: Sequence[Row]) -> str:
-  datasets = list(rows[0].figures)
-  olds = {dataset: old_sample(rows, dataset) for dataset in datasets}
-  head, first = ['method', 'start or adapter'], ['old encoder', _NOTHING]
-  body = [[display_name(row.method), display_name(row.start)] for row in rows]
-  if len({len(row.seeds) for row in rows}) > 1:
-    head.append('seeds')
-    first.append(str(max(old.n for old in olds.values())))
-    for line, row in zip(body, rows, strict=True):
-      line.append(str(len(row.seeds)))
-
-  def add(title: str, old: str, column: list[str]) -> None:
-    head.append(title)
-    first.append(old)
-    for line, cell in zip(body, column, strict=True):
-      line.append(cell)
-
-  for dataset in datasets:
-    old = olds[dataset].text()
-    for side, of_old in (('self', old), ('cross', _NOTHING)):
-      samples = [row.figures[dataset][side] for row in rows]
-      add(f'{dataset} {side}', of_old, _column(rows, samples, 1))
-  for score, title in _SCORE_HEADS.items():
-    add(title, _NOTHING, _column(rows, [r.scores.get(score) for r in rows], 2))
-  rule = ['---'] * 2 + ['---:'] * (len(head) - 2)
-  return '\n'.join(
-    f'| {" | ".join(line)} |' for line in (head, rule, first, *body)
-  )
-
-
-def _column(
-  rows: Sequence[Row], samples: Sequence[Sample | None], digits: int
-) -> list[str]:
+def _mark(column: pd.DataFrame, digits: int) -> Iterator[str]:
   """Writes a column, with its best, second and undecided ones marked."""
-  rivals = [
-    sample
-    for row, sample in zip(rows, samples, strict=True)
-    if row.competes and sample is not None
-  ]
+  rivals = leave_out_reference(column).dropna(subset='mean')
   # As they will be read: a tie to the reader is a tie.
-  places = sorted({round(sample.mean, digits) for sample in rivals})[::-1]
-  best = max(rivals, key=lambda sample: sample.mean, default=None)
-  column = []
-  for row, sample in zip(rows, samples, strict=True):
-    if sample is None:
-      column.append(_NOTHING)
+  shown = rivals['mean'].map(lambda mean: round(mean, digits))
+  places = shown.rank(method='dense', ascending=False)
+  if not rivals.empty:
+    best = rivals['mean'].argmax()
+    behind = rivals['mean'].iloc[best] - rivals['mean']
+    undecided = behind <= pooled_stds(rivals)[best]
+  for key, sample in column.iterrows():
+    if sample['n'] == 0:
+      yield NOTHING
       continue
-    text, shown = sample.text(digits), round(sample.mean, digits)
-    if row.competes and best is not None:
-      if shown == places[0]:
-        text = f'**{text}**'
-      else:
-        noise = pooled_std(best, sample)
-        if shown == places[1]:
-          text = f'<u>{text}</u>'
-        if noise is not None and best.mean - sample.mean <= noise:
-          text += ' †'
-    column.append(text)
-  return column
+    text, place = sample_text(sample, digits), places.get(key)
+    if place == 1:
+      text = f'**{text}**'
+    elif place == 2:
+      text = f'<u>{text}</u>'
+    if place is not None and place > 1 and undecided[key]:
+      text += ' †'
+    yield text

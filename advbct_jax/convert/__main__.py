@@ -1,41 +1,6 @@
-"""Weights and vectors come in and go out.
+"""`python -m advbct_jax.convert` is the command `advbct convert`."""
 
-python -m advbct_jax.convert --help
-"""
-
-import argparse
-from collections.abc import Sequence
-
-from advbct_jax.command_line import exit_with_message
-from advbct_jax.convert import (
-  faiss_export,
-  from_pytorch,
-  stores,
-  to_pytorch,
-)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-  """Runs the command line.
-
-  Args:
-    arguments: what follows the program's name; None takes `sys.argv`.
-  """
-  flags = _build_parser().parse_args(arguments)
-  with exit_with_message():
-    flags.run(flags)
-
-
-def _build_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m advbct_jax.convert',
-    description='Weights and vectors come in and go out.',
-  )
-  commands = parser.add_subparsers(dest='command', required=True)
-  for module in (to_pytorch, from_pytorch, stores, faiss_export):
-    module.add_commands(commands)
-  return parser
-
+from advbct_jax.commands.convert import main
 
 if __name__ == '__main__':
   main()

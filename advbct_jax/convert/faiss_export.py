@@ -4,7 +4,6 @@ The index is three files, `NAME.faiss`, `NAME.ids.txt` and the card `NAME.json`,
 and `NAME.report.json` says what it costs in recall and gains in speed and size.
 """
 
-import argparse
 from collections.abc import Iterator
 import contextlib
 import dataclasses
@@ -16,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from advbct_jax.atomic_files import write_text
-from advbct_jax.embeddings.store import Card, EmbeddingStore, open_store
+from advbct_jax.embeddings.store import Card, EmbeddingStore
 from advbct_jax.errors import InputError
+from advbct_jax.locks import hold_name
 from advbct_jax.retrieval import index_quality, service_index
 from advbct_jax.retrieval.index import write_index
 from advbct_jax.retrieval.index_quality import Rate
@@ -26,58 +26,6 @@ from advbct_jax.retrieval.service_index import Recipe
 _SUFFIX = '.faiss'
 # Files of vectors that have ids and a card under the same names beside them.
 _OTHER_VECTORS = ('.npy', '.npz', '.parquet', '.index')
-
-
-def add_commands(commands: argparse._SubParsersAction) -> None:
-  """Adds `to-faiss` to the commands of a parser."""
-  parser = commands.add_parser(
-    'to-faiss',
-    help='build a FAISS index for a service from an embedding store',
-    description='Builds a FAISS index for cosine similarity from an embedding '
-    'store, and says what it finds and how fast. faiss.read_index reads it; '
-    'normalise queries to length 1.',
-  )
-  parser.add_argument('store', type=pathlib.Path, help='an embedding store')
-  parser.add_argument(
-    'out', type=pathlib.Path, help='NAME.faiss; replaced where it is there'
-  )
-  parser.add_argument(
-    '--kind', choices=service_index.OPTIONS, required=True, help='of the index'
-  )
-  for name, meaning in (
-    ('lists', 'ivf: inverted lists (4·√N, of 39 vectors or more)'),
-    ('probes', 'ivf: lists that a query looks into (a sixteenth of them)'),
-    ('bytes', 'ivf_pq: of a vector, a divisor of its width D (about D/8)'),
-    ('neighbors', 'hnsw: of a vector in the graph (32)'),
-  ):
-    parser.add_argument(f'--{name}', type=int, help=meaning)
-  parser.add_argument(
-    '--integer_ids',
-    action='store_true',
-    help="FAISS's ids are the store's, which are integers, instead of lines "
-    'of NAME.ids.txt',
-  )
-  parser.add_argument(
-    '--compatible',
-    action='store_true',
-    help="only the first components of a wider encoder's vectors, which can be "
-    'compared with old ones: for as long as both are in one index',
-  )
-  parser.add_argument(
-    '--queries',
-    type=pathlib.Path,
-    help='a store of queries for the report (vectors of the gallery)',
-  )
-  parser.add_argument(
-    '--noreport', action='store_true', help='build the index and leave it there'
-  )
-  parser.add_argument(
-    '--seed',
-    type=int,
-    default=0,
-    help='chooses the training sample and the queries (%(default)s)',
-  )
-  parser.set_defaults(run=_run)
 
 
 def export_index(
@@ -109,7 +57,7 @@ def export_index(
   Raises:
     InputError: if the name, the recipe, the ids or the queries don't do, if
       there is no compatible part, if other vectors are there under this name,
-      or if the files cannot be written.
+      if another process builds it, or if the files cannot be written.
   """
   if out.suffix != _SUFFIX:
     raise InputError(
@@ -125,49 +73,35 @@ def export_index(
   ids = np.arange(card.count)
   if integer_ids:
     ids = service_index.integer_ids(names)
-  with _writing(out):  # Before the hours that building may take.
-    out.parent.mkdir(parents=True, exist_ok=True)
-  start = time.perf_counter()
-  index = service_index.build_service_index(
-    store, recipe, ids, seed, card.dimension
-  )
-  seconds = time.perf_counter() - start
-  report_path = out.with_suffix('.report.json')
-  with _writing(out):
-    report_path.unlink(missing_ok=True)
-    write_index(out.parent, out.stem, index, names, card)
-  facts: dict[str, Any] = {
-    'kind': recipe.kind,
-    **recipe.options(),
-    'vectors': card.count,
-    'dimension': card.dimension,
-    'build_seconds': seconds,
-    'bytes_a_vector': {
-      'index': out.stat().st_size / card.count,
-      'exact': 4 * card.dimension,
-    },
-  }
-  if report:
-    measured = index_quality.measure_index(index, store, queries, seed)
-    facts |= {'asked_with': str(queries.path if queries else store.path)}
-    facts |= dataclasses.asdict(measured)
-    with _writing(report_path):
-      write_text(report_path, json.dumps(facts, indent=2) + '\n')
-  return facts
-
-
-def _run(flags: argparse.Namespace) -> None:
-  facts = export_index(
-    open_store(flags.store),
-    flags.out,
-    Recipe(flags.kind, flags.lists, flags.probes, flags.bytes, flags.neighbors),
-    open_store(flags.queries) if flags.queries else None,
-    flags.integer_ids,
-    flags.compatible,
-    not flags.noreport,
-    flags.seed,
-  )
-  print(f'{flags.out}: {describe(facts)}')
+  # Before the hours that building may take; its folder is made, too.
+  with hold_name(out, 'builds the index'):
+    start = time.perf_counter()
+    index = service_index.build_service_index(
+      store, recipe, ids, seed, card.dimension
+    )
+    seconds = time.perf_counter() - start
+    report_path = out.with_suffix('.report.json')
+    with _writing(out):
+      report_path.unlink(missing_ok=True)
+      write_index(out.parent, out.stem, index, names, card)
+    facts: dict[str, Any] = {
+      'kind': recipe.kind,
+      **recipe.options(),
+      'vectors': card.count,
+      'dimension': card.dimension,
+      'build_seconds': seconds,
+      'bytes_a_vector': {
+        'index': out.stat().st_size / card.count,
+        'exact': 4 * card.dimension,
+      },
+    }
+    if report:
+      measured = index_quality.measure_index(index, store, queries, seed)
+      facts |= {'asked_with': str(queries.path if queries else store.path)}
+      facts |= dataclasses.asdict(measured)
+      with _writing(report_path):
+        write_text(report_path, json.dumps(facts, indent=2) + '\n')
+    return facts
 
 
 def describe(facts: dict[str, Any]) -> str:

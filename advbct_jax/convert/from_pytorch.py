@@ -1,15 +1,14 @@
 """Weights of PyTorch become a workdir, as if they had been trained here.
 
-  python -m advbct_jax.convert from-pytorch IN.safetensors WORKDIR
+  advbct convert from-pytorch IN.safetensors WORKDIR
 
 Float32 weights that have a place here go out again bit for bit; to-pytorch
 --layout=original gives them their own names and BatchNorm's counters, too.
-Half precision becomes float32, and classifiers called fc or head are left out.
+Half precision becomes float32. What stands on the backbone is left out if it is
+a classifier of ImageNet, and asked about if it may be the embedding.
 """
 
-import argparse
-import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import pathlib
@@ -22,7 +21,11 @@ import ml_collections
 import numpy as np
 
 from advbct_jax.atomic_files import write_text
-from advbct_jax.convert.batch_counters import batch_norms, expected_counters
+from advbct_jax.convert.batch_counters import (
+  batch_norms,
+  expected_counters,
+  read_counters,
+)
 from advbct_jax.data.images import NORMALIZATIONS
 from advbct_jax.data.new_folder import new_folder
 from advbct_jax.errors import InputError
@@ -35,24 +38,21 @@ from advbct_jax.training.state import TrainState
 from advbct_jax.training.workdir import claim_inputs
 from advbct_jax.weights.architectures import (
   describe_assumptions,
+  find_features,
   find_image_size,
   infer_beside_encoder,
   infer_model,
 )
 from advbct_jax.weights.cards import WeightsCard, read_card, summarize_model
-from advbct_jax.weights.files import (
-  Tensors,
-  read_tensors,
-)
+from advbct_jax.weights.embedding_layer import Settled, settle_embedding
+from advbct_jax.weights.files import Tensors, read_tensors
 from advbct_jax.weights.hub import card_path, locate
-from advbct_jax.weights.layouts import (
-  Layout,
-  find_layout,
-  unwrap,
-)
+from advbct_jax.weights.layouts import Layout, count_groups
 from advbct_jax.weights.loading import describe_match, match_tensors
+from advbct_jax.weights.selection import Selection, select_encoder
 
-_DEFAULT_IMAGE_SIZE = 224
+# Where neither a card nor the weights say it.
+DEFAULT_IMAGE_SIZE = 224
 # What an error calls by its place in a config, and its name here: of a flag, or
 # of a card's field.
 _NAMES = {
@@ -71,59 +71,15 @@ _MODEL_FIELDS = (
 )
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-  """Adds `from-pytorch` to a command line.
-
-  Args:
-    commands: what `ArgumentParser.add_subparsers` gives.
-  """
-  parser = commands.add_parser(
-    'from-pytorch',
-    help='make a workdir of weights of timm, torchvision, AdvBCT, '
-    'OpenCompatible or to-pytorch',
-  )
-  parser.add_argument(
-    'weights',
-    metavar='IN',
-    help='FILE.safetensors, FILE.pth (with torch) or hf://OWNER/REPO/FILE',
-  )
-  parser.add_argument('workdir', type=pathlib.Path, help='a new folder')
-  parser.add_argument(
-    '--image_size',
-    type=int,
-    help='side in pixels that images are squashed to (default: as the card or '
-    f'the position embeddings say, else {_DEFAULT_IMAGE_SIZE})',
-  )
-  parser.add_argument(
-    '--pooling',
-    help='mean or gem for a ResNet, cls or mean for a ViT (default: as the '
-    'card or the weights say)',
-  )
-  parser.add_argument(
-    '--normalization',
-    choices=NORMALIZATIONS,
-    help="of pixels: ImageNet's mean and deviation, or half, 0.5 and 0.5, as "
-    "most of timm's ViTs expect it (default: as the card says, else imagenet)",
-  )
-  parser.set_defaults(
-    run=lambda flags: print(
-      import_weights(
-        flags.weights,
-        flags.workdir,
-        flags.image_size,
-        flags.pooling,
-        flags.normalization,
-      )
-    )
-  )
-
-
 def import_weights(
   weights: str,
   workdir: pathlib.Path,
   image_size: int | None = None,
   pooling: str | None = None,
   normalization: str | None = None,
+  under: Sequence[str] = (),
+  ignored: Sequence[str] = (),
+  embedding: str | None = None,
 ) -> str:
   """Makes a workdir of a file of weights, as if they had been trained here.
 
@@ -134,6 +90,10 @@ def import_weights(
     pooling: None for what the card or the weights say.
     normalization: a key of `NORMALIZATIONS`; None for what the card says, or
       ImageNet's.
+    under: names of entries of the checkpoint, or beginnings of tensors' names,
+      each below the one before it; nothing else is taken.
+    ignored: names of modules, or patterns of tensors' names, to leave out.
+    embedding: modules that are the embedding layer; see `settle_embedding`.
 
   Returns:
     What was found and where it went, as text.
@@ -148,19 +108,29 @@ def import_weights(
       'over. Choose another folder, or remove it.'
     )
   path = locate(weights)
-  tensors, others = unwrap(read_tensors(path))
-  layout = find_layout(tensors)
-  shapes = {name: tensor.shape for name, tensor in tensors.items()}
+  chosen = select_encoder(read_tensors(path), weights, under, ignored)
   card = read_card(path)
   if card:
+    if embedding:
+      raise InputError(
+        f'{weights}: --embedding={embedding}, but its card '
+        f'{card_path(path).name} says that the head is {card.head}. Leave '
+        '--embedding out.'
+      )
     normalization = normalization or _find_normalization(card, path)
     model = {name: getattr(card, name) for name in _MODEL_FIELDS}
+    settled = Settled(chosen.tensors, chosen.layout)
   else:
-    model = infer_model(shapes, layout, weights)
+    settled = _settle(chosen, embedding, weights)
+    model = infer_model(_shapes(settled.tensors), settled.layout, weights)
+    # No name or shape tells of a ReLU, so that it was asked.
+    model['head'] += '_relu' if settled.relu else ''
+  tensors, layout = settled.tensors, settled.layout
+  shapes = _shapes(tensors)
   model['pooling'] = pooling or model['pooling']
   bound = find_image_size(shapes, layout, weights)
   if image_size is None:
-    image_size = card.image_size if card else bound or _DEFAULT_IMAGE_SIZE
+    image_size = card.image_size if card else bound or DEFAULT_IMAGE_SIZE
   beside = infer_beside_encoder(shapes, layout, model['dimension'], weights)
   model.setdefault('compatible_dimension', _compatible_dimension(model, beside))
   matched = match_tensors(
@@ -178,7 +148,7 @@ def import_weights(
       else ''
     ),
   )
-  counters = _find_counters(tensors, matched, layout, weights)
+  counters, uncounted = read_counters(tensors, matched, layout)
   # Of the embedding layer, which starts with the training, if there is one.
   step = counters.get('encoder/bn') or counters.get('encoder/backbone/bn1') or 0
   config = ml_collections.ConfigDict(
@@ -193,7 +163,7 @@ def import_weights(
   )
   usual = expected_counters(config, matched, step)
   config.pytorch = {
-    'layout': dataclasses.asdict(layout),
+    'layout': None if settled.rewritten else dataclasses.asdict(layout),
     'counters': {
       module: count
       for module, count in counters.items()
@@ -201,8 +171,36 @@ def import_weights(
     },
   }
   _write_workdir(workdir, config, matched, step)
-  assumed = '' if card else describe_assumptions(model)
-  return _report(workdir, tensors, others, matched, layout, config, assumed)
+  left_out = {**chosen.left_out, 'on the features': settled.left_out}
+  assumed = [] if card else [describe_assumptions(model), settled.assumed]
+  lines = [
+    *_describe_tensors(tensors, matched, layout, config),
+    *filter(None, assumed),
+    *(
+      f'left out, {reason}: {count_groups(names)}'
+      for reason, names in left_out.items()
+      if names
+    ),
+  ]
+  if settled.left_out and model['head'] == 'none' and not embedding:
+    lines.append('(if one of these is the embedding: --embedding=NAME)')
+  if uncounted:
+    lines.append(f'no counts of batches, and dropped: {", ".join(uncounted)}')
+  return '\n'.join([*lines, f'{workdir}: the encoder, as of a finished run'])
+
+
+def _settle(chosen: Selection, embedding: str | None, source: str) -> Settled:
+  """Finds out what stands on a backbone, if there is one that is known."""
+  features = find_features(_shapes(chosen.tensors), chosen.layout)
+  if features is None:
+    return Settled(chosen.tensors, chosen.layout)
+  return settle_embedding(
+    chosen.tensors, chosen.layout, features, embedding, source
+  )
+
+
+def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
+  return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _find_normalization(card: WeightsCard, path: pathlib.Path) -> str:
@@ -256,27 +254,6 @@ def _compatible_dimension(
   return seen if seen < model['dimension'] else 0
 
 
-def _find_counters(
-  tensors: Tensors, matched: Iterable[str], layout: Layout, source: str
-) -> dict[str, int | None]:
-  """What the weights tell of each BatchNorm's batches, None for nothing."""
-  found: dict[str, int | None] = {}
-  for module in batch_norms(matched):
-    name = layout.counter_name(module)
-    counter = tensors.get(name) if name else None
-    if counter is None:
-      found[module] = None
-      continue
-    whole = counter.shape == () and np.issubdtype(counter.dtype, np.integer)
-    if not whole or not 0 <= counter < 2**31:
-      raise InputError(
-        f'{source}: {name} is {counter!r}; wanted: a count from 0 to 2³¹ − 1. '
-        'The file is damaged; take another one.'
-      )
-    found[module] = int(counter)
-  return found
-
-
 def _write_workdir(
   workdir: pathlib.Path,
   config: ml_collections.ConfigDict,
@@ -312,16 +289,13 @@ def _write_workdir(
     ) from error
 
 
-def _report(
-  workdir: pathlib.Path,
+def _describe_tensors(
   tensors: Tensors,
-  others: list[str],
   matched: Mapping[str, np.ndarray],
   layout: Layout,
   config: ml_collections.ConfigDict,
-  assumed: str,
-) -> str:
-  """What was found in the weights, and where it went."""
+) -> list[str]:
+  """Lines on what was found in the weights, and where it went."""
   size = config.data.image_size
   position = {name: number for number, name in enumerate(tensors)}
   names = {ours: str(layout.pytorch_name(ours)) for ours in matched}
@@ -335,22 +309,8 @@ def _report(
     f'images are squashed to {size}×{size} and normalised as '
     f'{config.data.normalization}; be sure that the weights expect it',
   ]
-  if assumed:
-    lines.append(assumed)
   if kinds:
     lines.append(f'{", ".join(sorted(kinds))} became float32')
   if unused := [name for name in tensors if name not in used]:
-    lines.append(f'left out, for want of a place here: {_count_groups(unused)}')
-  if others:
-    lines.append(f'left out, of the old model: {_count_groups(others)}')
-  return '\n'.join([*lines, f'{workdir}: the encoder, as of a finished run'])
-
-
-def _count_groups(names: Iterable[str]) -> str:
-  """Says how many names there are of each module.
-
-  >>> _count_groups(['fc.weight', 'fc.bias', 'scale'])
-  'fc (2), scale (1)'
-  """
-  counts = collections.Counter(name.partition('.')[0] for name in names)
-  return ', '.join(f'{group} ({count})' for group, count in counts.items())
+    lines.append(f'left out, for want of a place here: {count_groups(unused)}')
+  return lines

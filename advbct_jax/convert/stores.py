@@ -4,7 +4,6 @@ The encoder that made the vectors need not be known by more than its name: a
 store is all that training and evaluation ask of an old one.
 """
 
-import argparse
 import collections
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -36,49 +35,6 @@ from advbct_jax.errors import InputError
 
 # Says in an unfinished store what it is made from.
 _INPUTS = 'inputs.json'
-
-
-def add_commands(commands: argparse._SubParsersAction) -> None:
-  """Adds `to-store` and `from-store`."""
-  parser = commands.add_parser(
-    'to-store',
-    help='vectors become an embedding store',
-    description='Makes an embedding store from vectors: .npy, .npz, .parquet '
-    'or a FAISS index (.faiss, .index). Several files are taken one after the '
-    'other. Ids and labels are in the file or beside it (NAME.ids.txt and '
-    'NAME.labels.txt, one a line), or in files of their own: .txt, .npy, or '
-    '.csv with the columns id and label. A killed command goes on where it '
-    'stopped.',
-  )
-  parser.add_argument('vectors', nargs='+', type=pathlib.Path)
-  parser.add_argument('store', type=pathlib.Path)
-  parser.add_argument('--encoder', help='what made the vectors')
-  parser.add_argument('--version', help='of the encoder (unversioned)')
-  parser.add_argument(
-    '--images', help='the name of the image set (the name of the store)'
-  )
-  parser.add_argument(
-    '--preprocessing', help='what the encoder does to an image (unknown)'
-  )
-  parser.add_argument('--ids', type=pathlib.Path, help='a file of image ids')
-  parser.add_argument(
-    '--labels',
-    type=pathlib.Path,
-    help='a file of labels: the class under which the encoder was trained on '
-    'an image; empty (or -1) where it was not',
-  )
-  parser.set_defaults(run=_run_to_store)
-  parser = commands.add_parser(
-    'from-store',
-    help='an embedding store becomes a file of vectors',
-    description='Writes the vectors, ids, labels and card of a store. to-store '
-    'makes the same store of them again.',
-  )
-  parser.add_argument('store', type=pathlib.Path)
-  parser.add_argument(
-    'out', type=pathlib.Path, help='a .npy, .npz or .parquet file'
-  )
-  parser.set_defaults(run=_run_from_store)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,42 +271,27 @@ def _chunks(store: EmbeddingStore) -> Iterator[np.ndarray]:
       progress.update(len(chunk))
 
 
-def _run_to_store(flags: argparse.Namespace) -> None:
-  filled = vectors_to_store(
-    flags.vectors,
-    flags.store,
-    encoder=flags.encoder,
-    version=flags.version,
-    images=flags.images,
-    preprocessing=flags.preprocessing,
-    ids=flags.ids,
-    labels=flags.labels,
-  )
+def describe_filled(filled: Filled) -> str:
+  """What a user may want to know of a store made from vectors, as text."""
   card = filled.store.card
-  print(
-    f'{flags.store}: {card.count} vectors of width {card.dimension} of '
+  lines = [
+    f'{filled.store.path}: {card.count} vectors of width {card.dimension} of '
     f'{card.encoder} ({card.weights}), images {card.images}'
-  )
+  ]
   if card.labels_digest is None:
-    print('no labels')
+    lines.append('no labels')
   else:
-    print(f'{filled.labelled} images have one of {filled.classes} classes')
+    lines.append(
+      f'{filled.labelled} images have one of {filled.classes} classes'
+    )
   if filled.zeros:
-    print(
+    lines.append(
       f'{filled.zeros} vectors are all zero: they have no direction, so '
       'nothing is like them'
     )
-  for path in filled.inexact:
-    print(
-      f'{path}: the index does not keep the vectors as they were; these are '
-      'its approximations'
-    )
-  print(
-    'as the old side of an upgrade:\n  python train.py --config=… '
-    f'--config.old.path={flags.store}'
-  )
-
-
-def _run_from_store(flags: argparse.Namespace) -> None:
-  *others, out = store_to_files(flags.store, flags.out)
-  print(f'{out}; beside it {", ".join(file.name for file in others)}')
+  lines += [
+    f'{path}: the index does not keep the vectors as they were; these are '
+    'its approximations'
+    for path in filled.inexact
+  ]
+  return '\n'.join(lines)

@@ -1,9 +1,8 @@
 """A trained encoder goes to PyTorch.
 
-python -m advbct_jax.convert to-pytorch WORKDIR OUT.safetensors
+advbct convert to-pytorch WORKDIR OUT.safetensors
 """
 
-import argparse
 from collections.abc import Iterable, Mapping
 import dataclasses
 import pathlib
@@ -46,37 +45,10 @@ ORIGINAL = 'original'
 # Whose own modules hold an encoder with a given head.
 _LAYOUT_OF_HEAD = {
   'batch_norm': 'published',
+  'batch_norm_relu': 'published',  # a ReLU has no weights to name
   'linear': 'opencompatible',
   'none': 'timm',
 }
-
-
-def add_commands(commands: argparse._SubParsersAction) -> None:
-  """Adds `to-pytorch` to a command line.
-
-  Args:
-    commands: what `ArgumentParser.add_subparsers` gives.
-  """
-  parser = commands.add_parser(
-    'to-pytorch',
-    help='write a trained encoder as safetensors or .pth, with a card',
-  )
-  parser.add_argument('workdir', type=pathlib.Path, help='a finished run')
-  parser.add_argument(
-    'out', type=pathlib.Path, help='FILE.safetensors, or FILE.pth (with torch)'
-  )
-  parser.add_argument(
-    '--layout',
-    choices=[*LAYOUTS, ORIGINAL],
-    help='whose names the weights get; timm is for the backbone alone, '
-    'original for those that from-pytorch found (default: published, '
-    'opencompatible or timm for the heads batch_norm, linear or none)',
-  )
-  parser.set_defaults(
-    run=lambda flags: print(
-      export_weights(flags.workdir, flags.out, flags.layout)
-    )
-  )
 
 
 def export_weights(
@@ -106,7 +78,9 @@ def export_weights(
   trained = list(flat)
   del state  # so that taking out of `flat` frees memory
   encoder = make_encoder(**encoder_options(config.model))
-  if layout.name == TIMM.name:
+  # timm's names are those of a backbone alone, but weights that came in under
+  # them may have brought an embedding layer of their own.
+  if 'encoder/projection' not in layout.parts:
     encoder, flat = _take_backbone(encoder, flat)
   names = {ours: layout.pytorch_name(ours) for ours in flat}
   card = _describe(config, encoder, flat, layout_name or layout.name)
@@ -169,6 +143,11 @@ def _choose_layout(
       raise InputError(
         f'--layout={name}: this encoder was trained here and came from nowhere '
         'else. Leave --layout out.'
+      )
+    if config.pytorch.layout is None:
+      raise InputError(
+        f'--layout={name}: the embedding layer of these weights was brought '
+        'into another form when they came in. Leave --layout out.'
       )
     return Layout(**config.pytorch.layout.to_dict())
   head = config.model.head

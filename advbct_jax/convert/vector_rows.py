@@ -25,6 +25,7 @@ _DESCRIBED = (
   'weights',
   'preprocessing',
   'cropped',
+  'upright',
   'compatible_dimension',
 )
 # Marks the weights of an encoder whose vectors were only kept roughly.
@@ -118,6 +119,7 @@ class VectorRows:
       'preprocessing': 'unknown',
       'images': name,
       'cropped': None,
+      'upright': False,
       'compatible_dimension': 0,
     }
     told = {key: value for key, value in given.items() if value is not None}

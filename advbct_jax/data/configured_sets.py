@@ -3,8 +3,10 @@
 import ml_collections
 
 from advbct_jax.data.ground_truth import RetrievalSet
-from advbct_jax.data.images import check_images
+from advbct_jax.data.image_checks import check_images
+from advbct_jax.data.images import ImageSet
 from advbct_jax.data.named_sets import open_retrieval_sets
+from advbct_jax.data.worker_processes import require_shared_memory
 from advbct_jax.drawn_landmarks.data_set import draw_landmarks
 from advbct_jax.errors import InputError
 
@@ -25,7 +27,8 @@ def open_data(
     The retrieval sets of `config.evaluation.data`.
 
   Raises:
-    InputError: if there is no data root, or something in it cannot be used.
+    InputError: if there is no data root, something in it cannot be used, or
+      the machine has no room for the workers that decode it.
   """
   if not config.data.root:
     raise InputError(
@@ -38,6 +41,20 @@ def open_data(
     config.evaluation.data, config.data.root, config.evaluation.crop_queries
   )
   for retrieval_set in retrieval_sets:
-    check_images(retrieval_set.queries)
-    check_images(retrieval_set.gallery)
+    for image_set in (retrieval_set.queries, retrieval_set.gallery):
+      check_images(image_set)
+      _require_room(config, image_set)
   return retrieval_sets
+
+
+def _require_room(
+  config: ml_collections.ConfigDict, image_set: ImageSet
+) -> None:
+  """Refuses workers whose batches of a set don't fit into shared memory."""
+  batch_size = min(config.evaluation.batch_size, len(image_set))
+  if config.data.workers:
+    require_shared_memory(
+      batch_size * config.data.image_size**2 * 3,
+      config.data.workers,
+      batches=-(-len(image_set) // batch_size),
+    )

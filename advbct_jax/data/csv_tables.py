@@ -21,7 +21,8 @@ def read_columns(
     columns: the names of the wanted columns; others may be there too.
 
   Yields:
-    The line number in the file, and the cells in the order of `columns`.
+    The line number in the file, and the cells in the order of `columns`,
+    without the blanks that people put behind commas.
 
   Raises:
     InputError: if the file is missing, empty, without one of the columns, or
@@ -48,7 +49,7 @@ def read_columns(
             f'{len(header)} ({",".join(header)}). Mend the row.'
           )
         rows += 1
-        yield reader.line_num, [row[place] for place in places]
+        yield reader.line_num, [row[place].strip() for place in places]
   except (csv.Error, UnicodeDecodeError) as error:
     raise InputError(
       f'{path}: not a CSV file in UTF-8 ({error}). Download or export it again.'

@@ -6,6 +6,9 @@ A root folder holds
     index.csv, test.csv           id
     retrieval_solution_v2.1.csv   id,images,Usage
     train/ index/ test/           a/b/c/abc….jpg
+    images.json                   {"upright": true}, where images are to be
+                                  turned by their EXIF orientation; the
+                                  published set, which has no such file, isn't
 
 or, in place of the three image folders, `gldv2/` with the records that
 `advbct_jax.data.records` writes. Nothing is looked up per image when a set is
@@ -17,6 +20,7 @@ Source: https://github.com/cvdfoundation/google-landmark
 import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
+import json
 import pathlib
 import re
 from typing import overload
@@ -33,6 +37,7 @@ TRAIN_TABLE = 'train_clean.csv'
 INDEX_TABLE = 'index.csv'
 TEST_TABLE = 'test.csv'
 SOLUTION_TABLE = 'retrieval_solution_v2.1.csv'
+TRAITS_FILE = 'images.json'
 
 _USAGES = ('Public', 'Private', 'Ignored')
 
@@ -86,7 +91,11 @@ def load_train(root: pathlib.Path, name: str = 'gldv2') -> ImageSet:
     np.fromiter(landmarks.values(), np.int64),
   )
   return ImageSet(
-    f'{name}-train', ids, _open_images(root, 'train', ids), labels
+    f'{name}-train',
+    ids,
+    _open_images(root, 'train', ids),
+    labels,
+    upright=_read_upright(root),
   )
 
 
@@ -108,16 +117,23 @@ def load_retrieval(root: pathlib.Path, name: str = 'gldv2') -> RetrievalSet:
   """
   gallery_ids = _read_ids(root / INDEX_TABLE)
   positions = {image_id: at for at, image_id in enumerate(gallery_ids)}
+  upright = _read_upright(root)
   query_ids, ground_truth = _read_solution(
     root / SOLUTION_TABLE, positions, set(_read_ids(root / TEST_TABLE))
   )
   return RetrievalSet(
     name=name,
     queries=ImageSet(
-      f'{name}-test', query_ids, _open_images(root, 'test', query_ids)
+      f'{name}-test',
+      query_ids,
+      _open_images(root, 'test', query_ids),
+      upright=upright,
     ),
     gallery=ImageSet(
-      f'{name}-index', gallery_ids, _open_images(root, 'index', gallery_ids)
+      f'{name}-index',
+      gallery_ids,
+      _open_images(root, 'index', gallery_ids),
+      upright=upright,
     ),
     ground_truth=ground_truth,
   )
@@ -130,6 +146,16 @@ def image_path(image_id: str) -> str:
   '5/3/1/53187670d4d03a37.jpg'
   """
   return '/'.join((*image_id[:3], f'{image_id}.jpg'))
+
+
+def write_traits(root: pathlib.Path, *, upright: bool) -> None:
+  """Writes what holds for all images of a folder.
+
+  Args:
+    root: a folder in the published layout.
+    upright: whether they are turned by their EXIF orientation.
+  """
+  (root / TRAITS_FILE).write_text(json.dumps({'upright': upright}) + '\n')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +191,25 @@ def _open_images(
   if records.is_dir():
     return open_records(records, split, ids)
   return ImageFiles(root, ImagePaths(split, ids))
+
+
+def _read_upright(root: pathlib.Path) -> bool:
+  """Whether the images of a folder are turned by their EXIF orientation."""
+  path = root / TRAITS_FILE
+  if not path.exists():
+    return False
+  try:
+    traits = json.loads(path.read_text(encoding='utf-8'))
+    found = traits['upright']
+  except (OSError, ValueError, TypeError, KeyError) as error:
+    found = error
+  if not isinstance(found, bool):
+    raise InputError(
+      f'{path}: found no "upright" that is true or false ({found!r}), wanted '
+      '{"upright": true} where images are turned by their EXIF orientation. '
+      'Mend it, or prepare the folder again.'
+    )
+  return found
 
 
 def _read_ids(table: pathlib.Path) -> list[str]:

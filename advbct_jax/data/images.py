@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from concurrent import futures
 import dataclasses
 import hashlib
-import io
 import os
 import pathlib
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 import tqdm
 
+from advbct_jax.data.decoding import decode_image, refuse_undecodable
+from advbct_jax.data.file_names import printable
 from advbct_jax.errors import InputError
 
 
@@ -37,18 +37,9 @@ NORMALIZATIONS = {
   'half': Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
-# The last bytes of a whole file; some encoders pad behind them.
-_JPEG_END = b'\xff\xd9'
-_PNG_END = b'IEND\xaeB`\x82'
-_ENDING_BYTES = 16
-_CHECKED_AT_ONCE = 16384
-
-# Errors are collected up to this many before they are reported together.
-_MAX_REPORTED = 10
-
 
 class EncodedImages(Protocol):
-  """Random access to encoded (JPEG, PNG) images."""
+  """Random access to encoded (JPEG, PNG, …) images."""
 
   def __len__(self) -> int:
     """The number of images."""
@@ -79,22 +70,22 @@ class ImageFiles:
     return len(self.paths)
 
   def __getitem__(self, index: int) -> bytes:
-    return self._read(index, whole=True)
+    return self._read(index)
 
-  def ending(self, index: int) -> bytes:
-    """The last bytes of one image, enough to see whether it is whole."""
-    return self._read(index, whole=False)
+  def ending(self, index: int, count: int) -> bytes:
+    """The last bytes of one image, at most so many."""
+    return self._read(index, count)
 
   def where(self, index: int) -> str:
     """The path of one image."""
-    return str(self.root / self.paths[index])
+    return printable(self.root / self.paths[index])
 
-  def _read(self, index: int, whole: bool) -> bytes:
+  def _read(self, index: int, last: int | None = None) -> bytes:
     try:
       with (self.root / self.paths[index]).open('rb') as file:
-        if not whole:
+        if last is not None:
           size = file.seek(0, os.SEEK_END)
-          file.seek(max(size - _ENDING_BYTES, 0))
+          file.seek(max(size - last, 0))
         return file.read()
     except OSError as error:
       raise InputError(
@@ -115,6 +106,8 @@ class ImageSet:
     labels: [N] int64 landmark ids as published, or None where there are none.
     boxes: [N, 4] float32 x1, y1, x2, y2 in pixels that an image is cropped to
       before anything else, or None to take images whole.
+    upright: whether images are turned by their EXIF orientation. The published
+      sets are taken as they are stored, as all figures of theirs are.
   """
 
   name: str
@@ -122,6 +115,7 @@ class ImageSet:
   images: EncodedImages
   labels: np.ndarray | None = None
   boxes: np.ndarray | None = None
+  upright: bool = False
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -144,14 +138,9 @@ class ImageSet:
       InputError: if the image is missing or cannot be decoded.
     """
     box = None if self.boxes is None else self.boxes[index]
-    try:
-      return decode_image(self.images[index], size, box)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-      raise InputError(
-        f'{self.images.where(index)}: cannot decode the image ({error}). '
-        'A whole JPEG or PNG is wanted; fetch it again or take it off the '
-        'list.'
-      ) from error
+    encoded = self.images[index]
+    with refuse_undecodable(self.images.where(index)):
+      return decode_image(encoded, size, box, self.upright)
 
 
 def digest_ids(ids: Sequence[str]) -> str:
@@ -160,33 +149,6 @@ def digest_ids(ids: Sequence[str]) -> str:
   for image_id in ids:
     digest.update(image_id.encode() + b'\n')
   return digest.hexdigest()
-
-
-def decode_image(
-  encoded: bytes,
-  size: int,
-  box: np.ndarray | None = None,
-) -> np.ndarray:
-  """Decodes an image, crops it, and squashes it to a square.
-
-  Resampling is PIL's antialiased bilinear filter, which torchvision's `Resize`
-  uses on PIL images.
-
-  Args:
-    encoded: a JPEG or PNG, in colour or grey.
-    size: side of the result in pixels.
-    box: [4] x1, y1, x2, y2 in pixels to crop to first.
-
-  Returns:
-    [size, size, 3] uint8 RGB.
-  """
-  with Image.open(io.BytesIO(encoded)) as image:
-    rgb = image.convert('RGB')
-  if box is not None:
-    rgb = rgb.crop(tuple(box.tolist()))
-  if rgb.size != (size, size):
-    rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-  return np.asarray(rgb)
 
 
 def load_all(image_set: ImageSet, size: int) -> np.ndarray:
@@ -216,46 +178,3 @@ def load_all(image_set: ImageSet, size: int) -> np.ndarray:
     ):
       pass
   return decoded
-
-
-def check_images(image_set: ImageSet) -> None:
-  """Refuses a set of files with missing or truncated ones among them.
-
-  Only the end of each file is read; one that does not end as a JPEG or PNG does
-  is decoded. Records are not looked at: whoever wrote them has.
-
-  Raises:
-    InputError: naming the first unusable images, and how many there are.
-  """
-  files = image_set.images
-  if not isinstance(files, ImageFiles):
-    return
-
-  def problem(index: int) -> str | None:
-    try:
-      if not files.ending(index).endswith((_JPEG_END, _PNG_END)):
-        image_set.load(index, size=8)
-    except InputError as error:
-      return str(error)
-    return None
-
-  # In blocks, for a pool holds all that it is given, a kilobyte an image.
-  blocks = np.array_split(
-    np.arange(len(image_set)), -(-len(image_set) // _CHECKED_AT_ONCE)
-  )
-  problems: list[str] = []
-  with (
-    futures.ThreadPoolExecutor() as pool,
-    tqdm.tqdm(
-      desc=f'checking {image_set.name}', total=len(image_set), unit=' images'
-    ) as progress,
-  ):
-    for block in blocks:
-      problems += filter(None, pool.map(problem, block.tolist()))
-      progress.update(len(block))
-  if problems:
-    more = '\n  …' if len(problems) > _MAX_REPORTED else ''
-    raise InputError(
-      f'{image_set.name}: {len(problems)} of {len(image_set)} images cannot '
-      'be used:\n  ' + '\n  '.join(problems[:_MAX_REPORTED]) + more
-    )

@@ -15,6 +15,10 @@ import jax
 import numpy as np
 
 from advbct_jax.data.images import ImageSet, load_all
+from advbct_jax.data.worker_processes import (
+  explain_failures,
+  require_shared_memory,
+)
 from advbct_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
@@ -111,7 +115,8 @@ def training_batches(
     {image [B, size, size, 3] uint8, row [B] int32}, again and again.
 
   Raises:
-    InputError: if a batch is larger than the set.
+    InputError: if a batch is larger than the set; with the first batch, if the
+      workers' batches don't fit into shared memory; or if a worker dies.
   """
   processes = jax.process_count()
   if len(rows) < batch_size:
@@ -127,7 +132,7 @@ def training_batches(
     .repeat()[jax.process_index() :: processes]
     .batch(batch_size // processes, drop_remainder=True)[start:]
   )
-  return _decode(dataset, load, workers)
+  return _decode(dataset, load, batch_size // processes, workers)
 
 
 def ordered_batches(
@@ -139,12 +144,17 @@ def ordered_batches(
     load: decodes a batch.
     batches: the rows [≤ B] of each batch.
     workers: processes that decode; 0 takes threads of this process.
+
+  Raises:
+    InputError: with the first batch, if the workers' batches don't fit into
+      shared memory; or if a worker dies.
   """
-  return _decode(grain.MapDataset.source(batches), load, workers)
+  largest = max(map(len, batches), default=0)
+  return _decode(grain.MapDataset.source(batches), load, largest, workers)
 
 
 def _decode(
-  batches: grain.MapDataset, load: LoadBatch, workers: int
+  batches: grain.MapDataset, load: LoadBatch, batch_size: int, workers: int
 ) -> Generator[Batch, None, None]:
   """Decodes batches of rows ahead of their use."""
   pool = None
@@ -157,7 +167,9 @@ def _decode(
     )
   )
   # Decoded sets would be copied into every worker, and need none.
-  if workers and load.decoded is None:
+  workers = workers if load.decoded is None else 0
+  if workers:
+    require_shared_memory(batch_size * load.size**2 * 3, workers, len(batches))
     dataset = dataset.mp_prefetch(
       grain.MultiprocessingOptions(num_workers=workers)
     )
@@ -165,11 +177,12 @@ def _decode(
   try:
     # Workers start with the first batch. A terminal sends Ctrl-C to them too;
     # they must live on while the main process saves.
-    with _ctrl_c_ignored():
-      first = next(iterator, None)
-    if first is not None:
-      yield first
-      yield from iterator
+    with _ctrl_c_ignored(), explain_failures(workers):
+      batch = next(iterator, None)
+    while batch is not None:
+      yield batch
+      with explain_failures(workers):
+        batch = next(iterator, None)
   finally:
     iterator.close()
     if pool:

@@ -6,8 +6,6 @@ import functools
 import pathlib
 from typing import Any
 
-import tensorflow_datasets as tfds
-
 from advbct_jax.errors import InputError
 
 # Of the records' format; it is the name of the folder that they lie in.
@@ -78,6 +76,8 @@ class RecordImages:
 
   @functools.cached_property
   def _records(self) -> Sequence[dict[str, bytes]]:
+    import tensorflow_datasets as tfds
+
     builder = tfds.builder_from_directory(self.folder)
     return builder.as_data_source(
       self.split, decoders={'image': tfds.decode.SkipDecoding()}
@@ -101,6 +101,9 @@ def open_records(
     InputError: if the folder holds no records, not this split, or another
       number of images.
   """
+  # Here, for it takes a second, which whoever has no records need not wait.
+  import tensorflow_datasets as tfds
+
   try:
     splits = tfds.builder_from_directory(folder).info.splits
   except (OSError, ValueError) as error:

@@ -27,10 +27,16 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from advbct_jax.data import gldv2, revisited
-from advbct_jax.data.images import ImageSet, check_images
+from advbct_jax.data.decoding import (
+  encode_jpeg,
+  flatten,
+  refuse_undecodable,
+  turn_upright,
+)
+from advbct_jax.data.image_checks import check_images
+from advbct_jax.data.images import ImageSet
 from advbct_jax.data.new_folder import new_folder
 from advbct_jax.data.record_images import VERSION
-from advbct_jax.errors import InputError
 
 # TFDS holds the images of a shard in memory while it writes them; a reader
 # keeps every shard open. Google Landmarks v2 comes to 386 training shards.
@@ -152,6 +158,7 @@ def prepare_gldv2(
     gldv2.INDEX_TABLE,
     gldv2.TEST_TABLE,
     gldv2.SOLUTION_TABLE,
+    gldv2.TRAITS_FILE,
   )
   with new_folder(out) as folder:
     for table in tables:
@@ -191,25 +198,27 @@ def prepare_revisited(
     _write(builder, folder)
 
 
-def shrink(encoded: bytes, longest_side: int) -> bytes:
+def shrink(encoded: bytes, longest_side: int, upright: bool = False) -> bytes:
   """Shrinks an image whose longest side is longer than wanted.
 
   Args:
     encoded: a JPEG or PNG.
     longest_side: of the result, in pixels.
+    upright: whether the image is turned by its EXIF orientation.
 
   Returns:
-    A JPEG of quality 92, or the very same bytes where the image is no larger.
-    Like `images.decode_image`, it disregards the EXIF orientation.
+    A JPEG of quality 92 without EXIF, or the very same bytes, EXIF and all,
+    where the image is no larger.
   """
   with Image.open(io.BytesIO(encoded)) as image:
     if max(image.size) <= longest_side:
       return encoded
-    plain = image if image.mode in ('L', 'RGB') else image.convert('RGB')
+    plain = flatten(image)
+    # Pillow decodes a JPEG only as finely as it needs, if asked before.
     plain.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
-    shrunk = io.BytesIO()
-    plain.save(shrunk, 'JPEG', quality=JPEG_QUALITY)
-  return shrunk.getvalue()
+    if upright:
+      plain = turn_upright(plain, image)
+    return encode_jpeg(plain, JPEG_QUALITY)
 
 
 def _read_examples(
@@ -224,13 +233,8 @@ def _read_examples(
     encoded = image_set.images[position]
     if longest_side is None or image_set.boxes is not None:
       return encoded
-    try:
-      return shrink(encoded, longest_side)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-      raise InputError(
-        f'{image_set.images.where(position)}: cannot shrink the image '
-        f'({error}). Fetch it again or take it off the list.'
-      ) from error
+    with refuse_undecodable(image_set.images.where(position), 'shrink'):
+      return shrink(encoded, longest_side, image_set.upright)
 
   with futures.ThreadPoolExecutor() as pool:
     for position, image in zip(

@@ -9,7 +9,7 @@ landmarks apart; their structure does.
 A folder of them is laid out as Google Landmarks v2 and as Revisited Oxford and
 Paris at once. To draw one with the default parameters, and a sheet of it:
 
-    python -m advbct_jax.drawn_landmarks ROOT [--sheet=SHEET.png]
+    advbct prepare landmarks ROOT [--sheet=SHEET.png]
 """
 
 import collections
@@ -328,7 +328,7 @@ def contact_sheet(
   except (OSError, ValueError, KeyError) as error:
     raise InputError(
       f'{root}: not a folder of drawn landmarks ({error}). Draw them first: '
-      f'python -m advbct_jax.drawn_landmarks {root}'
+      f'advbct prepare landmarks {root}'
     ) from error
   landmarks: dict[str, list[dict[str, str]]] = collections.defaultdict(list)
   for row in rows:

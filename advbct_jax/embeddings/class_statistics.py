@@ -3,6 +3,8 @@
 from flax import struct
 import numpy as np
 
+from advbct_jax.embeddings.unit_vectors import unit_rows
+
 # Rows normalised at a time: 64 MiB at 256 float32 a row.
 _BLOCK_ROWS = 65536
 
@@ -29,12 +31,6 @@ class ClassStatistics:
   radius_count: np.ndarray
   theta_max: np.ndarray
   theta_count: np.ndarray
-
-
-def unit_rows(x: np.ndarray) -> np.ndarray:
-  """Divides each row of [N, D] by max(‖row‖, 1e-12)."""
-  norms = np.linalg.norm(x, axis=1, keepdims=True)
-  return x / np.maximum(norms, 1e-12)
 
 
 def class_statistics(

@@ -42,6 +42,11 @@ _PIXELS = {
 class FrozenEncoder:
   """A trained encoder, ready to embed.
 
+  >>> import advbct_jax
+  >>> encoder = advbct_jax.load_encoder('runs/demo')
+  >>> encoder.name, encoder.image_size, encoder.module.dimension
+  ('tiny', 16, 8)
+
   Attributes:
     name: of its architecture.
     module: the encoder.
@@ -108,6 +113,7 @@ class FrozenEncoder:
       ),
       images=image_set.name,
       cropped=image_set.boxes is not None,
+      upright=image_set.upright,
       ids_digest=image_set.ids_digest(),
       count=len(image_set),
       compute_dtype=self.compute_dtype,

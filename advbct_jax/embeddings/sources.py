@@ -20,6 +20,7 @@ from advbct_jax.embeddings.store import (
   write_store,
 )
 from advbct_jax.errors import InputError
+from advbct_jax.locks import hold_name
 
 Source = Callable[[ImageSet], EmbeddingStore]
 
@@ -79,8 +80,8 @@ def from_stores(path: pathlib.Path, selections: pathlib.Path) -> Source:
   """
   if path.is_file():
     raise InputError(
-      f'{path}: a file. Weights become a workdir first, by python -m '
-      'advbct_jax.convert from-pytorch; vectors become a store, by to-store.'
+      f'{path}: a file. Weights become a workdir first, by advbct '
+      'convert from-pytorch; vectors become a store, by to-store.'
     )
   if not is_store(path) and not any(map(is_store, _folders(path))):
     raise InputError(
@@ -162,7 +163,8 @@ def _select(
       f'{path}: the rows of {image_set.name} would be put there, but that is '
       'where they come from. Choose another --workdir.'
     )
-  embeddings = store.read_rows(rows)
-  # Only a copy: one of another store, or one that a kill cut short, may go.
-  shutil.rmtree(path, ignore_errors=True)
-  return write_store(path, card, image_set.ids, embeddings, labels)
+  with hold_name(path, 'selects rows for the store'):
+    embeddings = store.read_rows(rows)
+    # Only a copy: one of another store, or one that a kill cut short, may go.
+    shutil.rmtree(path, ignore_errors=True)
+    return write_store(path, card, image_set.ids, embeddings, labels)

@@ -10,21 +10,30 @@ A store is the seam between encoders. It is a folder:
 
 A chunk appears under its final name only when it is whole, so a store whose
 writer was killed goes on at the first chunk that is missing, and says that it
-is incomplete until the last one is there.
+is incomplete until the last one is there. One process at a time fills a store.
 """
 
 from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
 import json
 import pathlib
 from typing import Any
 
 import numpy as np
-import orbax.checkpoint as ocp
 
 from advbct_jax.atomic_files import write_text
 from advbct_jax.data.images import digest_ids
+from advbct_jax.embeddings.chunk_files import (
+  is_checked,
+  read_chunk_file,
+  write_chunk_file,
+)
 from advbct_jax.errors import InputError
+from advbct_jax.line_files import read_lines, write_lines
+from advbct_jax.literal_paths import literal_path
+from advbct_jax.locks import hold
+from advbct_jax.typed_json import parse_fields
 
 # What cards that don't say were computed in.
 UNSAID_COMPUTE_DTYPE = 'float32'
@@ -45,6 +54,8 @@ class Card:
     images: the name of the image set.
     cropped: whether its images were cropped to their boxes; None where whoever
       made the embeddings doesn't say.
+    upright: whether its images were turned by their EXIF orientation, which is
+      a trait of the images: one encoder serves both kinds.
     ids_digest: a digest of the image ids in their order.
     count: the number of images N.
     compatible_dimension: how many of the first components can be compared with
@@ -67,6 +78,7 @@ class Card:
   ids_digest: str
   count: int
   cropped: bool | None = None
+  upright: bool = False
   compatible_dimension: int = 0
   labels_digest: str | None = None
   dtype: str = 'float32'
@@ -106,6 +118,12 @@ class Card:
 class EmbeddingStore:
   """Embeddings on disk, written and read a chunk at a time.
 
+  >>> import advbct_jax
+  >>> vectors = np.eye(2, dtype=np.float32)
+  >>> store = advbct_jax.make_store('old', vectors, ['a', 'b'], 'ours')
+  >>> store.ids(), store.read_rows(np.array([1])).tolist()
+  (['a', 'b'], [[0.0, 1.0]])
+
   Attributes:
     path: the store's folder.
     card: its identity card.
@@ -123,7 +141,7 @@ class EmbeddingStore:
 
   def ids(self) -> list[str]:
     """The image ids in the order of the rows."""
-    return _read_lines(self.path / 'ids.txt')
+    return read_lines(self.path / 'ids.txt')
 
   def labels(self) -> list[str] | None:
     """The old model's class of each image, '' for none; None without labels.
@@ -134,7 +152,7 @@ class EmbeddingStore:
     if self.card.labels_digest is None:
       return None
     path = self.path / 'labels.txt'
-    labels = _read_lines(path) if path.exists() else []
+    labels = read_lines(path) if path.exists() else []
     if digest_ids(labels) != self.card.labels_digest:
       raise InputError(
         f'{path}: not the labels that card.json speaks of. The store was '
@@ -155,19 +173,40 @@ class EmbeddingStore:
       if not self._chunk_path(chunk).exists()
     ]
 
+  @contextlib.contextmanager
+  def filling(self) -> Iterator[None]:
+    """Keeps other processes from filling the store meanwhile.
+
+    What is missing is to be asked inside, since somebody may have filled the
+    store since it was opened:
+
+        with store.filling():
+          for chunk in store.missing_chunks():
+            store.write_chunk(chunk, …)
+          return store.finish()
+
+    Raises:
+      InputError: if another process fills it, saying which one.
+    """
+    with hold(self.path, 'fills the store'):
+      yield
+
   def write_chunk(self, chunk: int, embeddings: np.ndarray) -> None:
-    """Writes one chunk; it appears whole or not at all.
+    """Writes one chunk and reads it back; it appears whole or not at all.
+
+    The store must be held (`filling`), unless nobody else knows of it.
 
     Args:
       chunk: which one.
       embeddings: [rows of that chunk, D].
 
     Raises:
-      InputError: if an embedding is not finite.
+      InputError: if an embedding is not finite, or if what was written cannot
+        be read back.
       ValueError: if the shape is not that of the chunk.
     """
     if self._chunk_path(chunk).exists():
-      return  # another process, filling the same store, was faster
+      return  # Written before whoever fills the store was killed.
     rows = self.rows_of(chunk)
     wanted = (rows.stop - rows.start, self.card.dimension)
     if embeddings.shape != wanted:
@@ -180,25 +219,27 @@ class EmbeddingStore:
         'is not finite. The encoder has diverged or its weights are damaged; '
         'nothing of this chunk was stored.'
       )
-    with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(
-        self._chunk_path(chunk),
-        {'embeddings': np.ascontiguousarray(embeddings, self.card.dtype)},
-      )
+    write_chunk_file(
+      self._chunk_path(chunk), embeddings.astype(self.card.dtype, copy=False)
+    )
 
   def finish(self) -> 'EmbeddingStore':
     """Marks the store complete.
 
     Raises:
-      InputError: if a chunk is missing.
+      InputError: if a chunk is missing, or one that a killed writer has left
+        cannot be read.
     """
     if missing := self.missing_chunks():
       raise InputError(
         f'{self.path}: {len(missing)} of {self.chunk_count} chunks are '
         'missing; run the command that fills the store again.'
       )
+    for chunk in range(self.chunk_count):
+      if not is_checked(self._chunk_path(chunk)):
+        self.read_chunk(chunk)
     card = dataclasses.replace(self.card, complete=True)
-    _write_card(self.path, card)
+    write_card(self.path / 'card.json', card)
     return EmbeddingStore(self.path, card)
 
   def chunks(self) -> Iterator[np.ndarray]:
@@ -241,26 +282,14 @@ class EmbeddingStore:
       [rows of that chunk, D].
 
     Raises:
-      InputError: if it is missing or damaged.
+      InputError: if it is missing, damaged or changed.
     """
     rows = self.rows_of(chunk)
-    target = np.zeros(
-      (rows.stop - rows.start, self.card.dimension), self.card.dtype
+    return read_chunk_file(
+      self._chunk_path(chunk),
+      (rows.stop - rows.start, self.card.dimension),
+      self.card.dtype,
     )
-    path = self._chunk_path(chunk)
-    try:
-      with ocp.StandardCheckpointer() as checkpointer:
-        stored = checkpointer.restore(path, {'embeddings': target})[
-          'embeddings'
-        ]
-      if stored.shape != target.shape:
-        raise ValueError(f'it is {stored.shape}, wanted {target.shape}')
-      return stored
-    except (OSError, ValueError) as error:
-      raise InputError(
-        f'{path}: cannot read this chunk of the store ({error}). Delete it '
-        'and fill the store again.'
-      ) from error
 
   def _chunk_path(self, chunk: int) -> pathlib.Path:
     return self.path.absolute() / 'chunks' / f'{chunk:06d}'
@@ -285,26 +314,33 @@ def create_store(
     A store to write the missing chunks of.
 
   Raises:
-    InputError: if a store with another card is already there.
+    InputError: if a store with another card is already there, another process
+      is making it, an id or a label is no line, or the folder cannot be made.
   """
   path = pathlib.Path(path)
-  if (path / 'card.json').exists():
-    there = _read_card(path)
-    _require_equal(path, card, there)
-    # A chunk that was deleted since, because it was damaged, is made anew.
-    whole = there.complete and not EmbeddingStore(path, there).missing_chunks()
-    return EmbeddingStore(path, dataclasses.replace(there, complete=whole))
-  path.mkdir(parents=True, exist_ok=True)
-  # The card comes last: a folder with a card has everything it speaks of.
-  _write_lines(path / 'ids.txt', ids)
-  if labels is not None:
-    _write_lines(path / 'labels.txt', labels)
-  _write_card(path, card)
+  if is_store(path):
+    return _reopen(path, card)
+  # Whatever a card of another store, taken over in part, says.
+  card = dataclasses.replace(card, complete=False)
+  literal_path(path)  # Refuses a name that no chunk could be read from.
+  with hold(path, 'makes the store'):
+    if is_store(path):  # Another process was faster.
+      return _reopen(path, card)
+    # The card comes last: a folder with a card has everything it speaks of.
+    write_lines(path / 'ids.txt', ids)
+    if labels is not None:
+      write_lines(path / 'labels.txt', labels)
+    write_card(path / 'card.json', card)
   return EmbeddingStore(path, card)
 
 
 def open_store(path: pathlib.Path | str) -> EmbeddingStore:
   """Opens a complete store.
+
+  >>> import advbct_jax
+  >>> store = advbct_jax.open_store('runs/demo/old/embeddings/tiny-train')
+  >>> store.card.encoder, store.card.images, store.read().shape
+  ('tiny', 'tiny-train', (32, 8))
 
   Args:
     path: the store's folder.
@@ -318,7 +354,7 @@ def open_store(path: pathlib.Path | str) -> EmbeddingStore:
       f'{path}: no embedding store here (card.json is missing). Wanted: the '
       'folder that extraction made, such as WORKDIR/embeddings/gldv2-train.'
     )
-  card = _read_card(path)
+  card = read_card(path / 'card.json')
   store = EmbeddingStore(path, card)
   missing = store.missing_chunks()
   if missing or not card.complete:
@@ -360,20 +396,21 @@ def write_store(
     The complete store.
   """
   store = create_store(path, card, ids, labels)
-  for chunk in store.missing_chunks():
-    store.write_chunk(chunk, embeddings[store.rows_of(chunk)])
-  return store.finish()
+  if store.card.complete:
+    return store
+  with store.filling():
+    for chunk in store.missing_chunks():
+      store.write_chunk(chunk, embeddings[store.rows_of(chunk)])
+    return store.finish()
 
 
-def _read_lines(path: pathlib.Path) -> list[str]:
-  with path.open(encoding='utf-8', newline='\n') as file:
-    return [line[:-1] for line in file]
-
-
-def _write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:
-  # Line by line, for millions of ids are not to be there twice.
-  with path.open('w', encoding='utf-8', newline='\n') as file:
-    file.writelines(f'{line}\n' for line in lines)
+def _reopen(path: pathlib.Path, card: Card) -> EmbeddingStore:
+  """Opens a store to go on with, complete or not."""
+  there = read_card(path / 'card.json')
+  _require_equal(path, card, there)
+  # A chunk that was deleted since, because it was damaged, is made anew.
+  whole = there.complete and not EmbeddingStore(path, there).missing_chunks()
+  return EmbeddingStore(path, dataclasses.replace(there, complete=whole))
 
 
 def _require_equal(path: pathlib.Path, wanted: Card, there: Card) -> None:
@@ -386,15 +423,38 @@ def _require_equal(path: pathlib.Path, wanted: Card, there: Card) -> None:
     )
 
 
-def _read_card(path: pathlib.Path) -> Card:
+def read_card(path: pathlib.Path) -> Card:
+  """Reads an identity card, of this or an earlier version.
+
+  Args:
+    path: of the JSON file.
+
+  Raises:
+    InputError: if it cannot be read, lacks a field, has one that is unknown, or
+      one of a value that cannot be.
+  """
   try:
-    return Card(**json.loads((path / 'card.json').read_text()))
-  except (ValueError, TypeError) as error:
+    card = parse_fields(Card, path.read_bytes())
+    if min(card.dimension, card.chunk_rows) < 1 or card.count < 0:
+      raise ValueError(
+        f'dimension {card.dimension}, chunk_rows {card.chunk_rows} and count '
+        f'{card.count} cannot be'
+      )
+    if not 0 <= card.compatible_dimension <= card.dimension:
+      raise ValueError(
+        f'compatible_dimension is {card.compatible_dimension} of '
+        f'{card.dimension}'
+      )
+    np.dtype(card.dtype)
+  except (OSError, ValueError, TypeError, RecursionError) as error:
     raise InputError(
-      f'{path / "card.json"}: not the card of an embedding store ({error}).'
+      f'{path}: not the card of an embedding store ({error}). It is damaged, '
+      'or of another version than this one; fill the store again, or take it '
+      'from where it comes from.'
     ) from error
+  return card
 
 
-def _write_card(path: pathlib.Path, card: Card) -> None:
-  described = json.dumps(dataclasses.asdict(card), indent=2) + '\n'
-  write_text(path / 'card.json', described)
+def write_card(path: pathlib.Path, card: Card) -> None:
+  """Writes an identity card, which a kill cannot leave half written."""
+  write_text(path, json.dumps(dataclasses.asdict(card), indent=2) + '\n')

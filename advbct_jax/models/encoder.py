@@ -13,7 +13,7 @@ from advbct_jax.models.backbones import make_backbone
 COMPUTE_DTYPES = ('float32', 'bfloat16')
 
 # How pooled features become an embedding.
-HEADS = ('batch_norm', 'linear', 'none')
+HEADS = ('batch_norm', 'batch_norm_relu', 'linear', 'none')
 
 
 class Encoder(nn.Module):
@@ -23,8 +23,9 @@ class Encoder(nn.Module):
     backbone: a module that maps images to [B, E] features.
     dimension: the width D of an embedding.
     head: `batch_norm`, a linear layer without bias and a BatchNorm, as AdvBCT
-      has it; `linear`, one with a bias, as OpenCompatible has it; or `none`,
-      where the features are the embedding and E is D.
+      has it; `batch_norm_relu`, the same and a ReLU, as torchreid has it;
+      `linear`, one with a bias, as OpenCompatible has it; or `none`, where the
+      features are the embedding and E is D.
     axis_name: the mapped axis over which BatchNorm shares its statistics.
   """
 
@@ -45,7 +46,7 @@ class Encoder(nn.Module):
       use_bias=self.head == 'linear',
       precision=jax.lax.Precision.HIGHEST,
     )
-    if self.head == 'batch_norm':
+    if self.head.startswith('batch_norm'):
       self.bn = nn.BatchNorm(
         momentum=0.9, epsilon=1e-5, axis_name=self.axis_name
       )
@@ -102,7 +103,8 @@ class Encoder(nn.Module):
     projected = self.projection(features)
     if self.head == 'linear':
       return projected
-    return self.bn(projected, use_running_average=not train)
+    embeddings = self.bn(projected, use_running_average=not train)
+    return nn.relu(embeddings) if self.head.endswith('_relu') else embeddings
 
 
 def classifier(classes: int, name: str | None = None) -> nn.Dense:

@@ -55,9 +55,13 @@ class EncoderStores:
       'ids_digest': images.ids_digest(),
       'complete': True,
     }
+    # Whoever made vectors elsewhere may say nothing of how.
     if card.cropped is not None:
-      found['cropped'] = card.cropped
-      wanted['cropped'] = images.boxes is not None
+      found |= {'cropped': card.cropped, 'upright': card.upright}
+      wanted |= {
+        'cropped': images.boxes is not None,
+        'upright': images.upright,
+      }
     differences = [
       f'{name}: {found[name]} there, wanted {wanted[name]}'
       for name in wanted

@@ -14,8 +14,6 @@ equal, so an index is read against the card that is wanted.
 """
 
 from collections.abc import Iterable, Sequence
-import dataclasses
-import json
 import os
 import pathlib
 from typing import cast
@@ -24,11 +22,12 @@ import faiss
 import numpy as np
 import tqdm
 
-from advbct_jax.atomic_files import write_text
 from advbct_jax.data.images import digest_ids
-from advbct_jax.embeddings.class_statistics import unit_rows
-from advbct_jax.embeddings.store import Card
+from advbct_jax.embeddings.store import Card, read_card, write_card
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
+from advbct_jax.line_files import read_lines, write_lines
+from advbct_jax.locks import hold_name
 
 # Positions in the gallery under a flat inner-product index.
 GalleryIndex = faiss.IndexIDMap2
@@ -144,20 +143,24 @@ def write_index(
     index: N vectors, searched exactly or not.
     ids: [N] image ids.
     card: the card of the store that filled it.
+
+  Raises:
+    InputError: if another process writes the same index, or the file that was
+      written cannot be read back.
   """
-  folder.mkdir(parents=True, exist_ok=True)
-  # Without a card there is no index: a killed rewrite must not leave the new
-  # vectors under the old card.
-  (folder / f'{name}.json').unlink(missing_ok=True)
-  vectors = folder / f'{name}.faiss.unfinished'
-  try:
-    faiss.write_index(index, str(vectors))
-    os.replace(vectors, folder / f'{name}.faiss')
-  finally:
-    vectors.unlink(missing_ok=True)
-  write_text(folder / f'{name}.ids.txt', ''.join(f'{i}\n' for i in ids))
-  described = json.dumps(dataclasses.asdict(card), indent=2) + '\n'
-  write_text(folder / f'{name}.json', described)
+  with hold_name(folder / f'{name}.faiss', 'writes the index'):
+    # Without a card there is no index: a killed rewrite must not leave the new
+    # vectors under the old card.
+    (folder / f'{name}.json').unlink(missing_ok=True)
+    vectors = folder / f'{name}.faiss.unfinished'
+    try:
+      faiss.write_index(index, str(vectors))
+      _require_readable(vectors, index.ntotal)
+      os.replace(vectors, folder / f'{name}.faiss')
+    finally:
+      vectors.unlink(missing_ok=True)
+    write_lines(folder / f'{name}.ids.txt', ids)
+    write_card(folder / f'{name}.json', card)
 
 
 def read_index(
@@ -187,7 +190,7 @@ def read_index(
       + '\nName another index or build this one again.'
     )
   try:
-    ids = (folder / f'{name}.ids.txt').read_text().splitlines()
+    ids = read_lines(folder / f'{name}.ids.txt')
     index = faiss.read_index(str(folder / f'{name}.faiss'))
   except (OSError, RuntimeError) as error:
     raise InputError(
@@ -229,16 +232,21 @@ def read_index(
   return index, ids, card
 
 
+def _require_readable(path: pathlib.Path, count: int) -> None:
+  """Refuses to take a file for an index that FAISS doesn't read back."""
+  # Mapped, so that an index as large as memory needn't be there twice.
+  read = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+  if read.ntotal != count:
+    raise InputError(
+      f'{path}: {count} vectors were written, {read.ntotal} are read back. '
+      'The disk or its file system is damaged; name another place.'
+    )
+
+
 def _read_card(path: pathlib.Path) -> Card:
-  try:
-    return Card(**json.loads(path.read_text()))
-  except OSError as error:
+  if not path.is_file():
     raise InputError(
-      f'{path}: cannot read the card of this index ({error.strerror}). '
-      'Without it nobody can say which encoder filled the index; build it '
-      'again.'
-    ) from error
-  except (ValueError, TypeError) as error:
-    raise InputError(
-      f'{path}: not the card of an index ({error}). Build the index again.'
-    ) from error
+      f'{path}: the card of this index is missing. Without it nobody can say '
+      'which encoder filled the index; build it again.'
+    )
+  return read_card(path)

@@ -12,8 +12,8 @@ import time
 import faiss
 import numpy as np
 
-from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.store import EmbeddingStore
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 from advbct_jax.retrieval.index import GalleryIndex
 from advbct_jax.retrieval.service_index import read_blocks, sample_rows

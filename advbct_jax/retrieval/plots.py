@@ -1,12 +1,17 @@
-"""The figures of a report, drawn from `results.json`."""
+"""The figures of a report, drawn from `results.json`.
+
+Matplotlib is imported where something is drawn: it takes half a second, and
+every command that can write a report would pay for it.
+"""
+
+from __future__ import annotations
 
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib import patheffects
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers tell apart.
 _COLOURS = {
@@ -31,6 +36,8 @@ def plot_results(results: dict[str, Any], path: pathlib.Path) -> None:
     results: what `evaluation.evaluate` returned.
     path: a .png to write.
   """
+  from matplotlib.figure import Figure
+
   datasets = results['datasets']
   sides = [
     side
@@ -73,6 +80,9 @@ def plot_refresh(results: dict[str, Any], path: pathlib.Path) -> None:
     results: what `evaluation.evaluate` returned, with an old encoder.
     path: a .png to write.
   """
+  from matplotlib import patheffects
+  from matplotlib.figure import Figure
+
   datasets = results['datasets']
   figure = Figure(figsize=(0.6 + 3.6 * len(datasets), 3.6))
   panels = figure.subplots(1, len(datasets), squeeze=False)[0]
@@ -137,6 +147,8 @@ def _strip(axes: Axes) -> None:
 
 
 def _save(figure: Figure, path: pathlib.Path) -> None:
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+
   # Without pyplot: no global state, and no window where there is no screen.
   figure.set_dpi(150)
   figure.set_layout_engine('constrained')

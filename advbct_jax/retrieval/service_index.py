@@ -20,8 +20,8 @@ import faiss
 import numpy as np
 import tqdm
 
-from advbct_jax.embeddings.class_statistics import unit_rows
 from advbct_jax.embeddings.store import EmbeddingStore
+from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 from advbct_jax.retrieval.index import GalleryIndex
 

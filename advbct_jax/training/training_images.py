@@ -7,7 +7,8 @@ import ml_collections
 import numpy as np
 
 from advbct_jax.data import gldv2
-from advbct_jax.data.images import ImageSet, check_images
+from advbct_jax.data.image_checks import check_images
+from advbct_jax.data.images import ImageSet
 from advbct_jax.data.pipeline import LoadBatch, make_loader
 from advbct_jax.data.splits import Split, split_training_set
 from advbct_jax.errors import InputError

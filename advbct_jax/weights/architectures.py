@@ -18,6 +18,7 @@ from advbct_jax.weights.layouts import OPENCOMPATIBLE, Layout
 Shapes = Mapping[str, tuple[int, ...]]
 
 _BLOCK = re.compile(r'^layer(\d+)\.(\d+)\.conv1\.weight$')
+_END_OF_BLOCK = re.compile(r'^layer(\d+)\.0\.conv(\d)\.weight$')
 _STEMS = {7: 'imagenet', 3: 'small'}
 
 
@@ -45,6 +46,7 @@ def infer_model(shapes: Shapes, layout: Layout, source: str) -> dict[str, Any]:
   elif 'conv1.weight' in backbone and _stage_sizes(backbone):
     fields, features = _infer_resnet(backbone, source)
     if layout.name == OPENCOMPATIBLE.name:
+      # Its code pools so, by a power that is no tensor to be found here.
       fields['pooling'] = 'gem'
   else:
     raise InputError(
@@ -97,6 +99,30 @@ def find_image_size(shapes: Shapes, layout: Layout, source: str) -> int | None:
   return vit.PATCH * math.isqrt(max(positions - 1, 0))
 
 
+def find_features(shapes: Shapes, layout: Layout) -> int | None:
+  """The width E of a backbone's features, None where no backbone is known.
+
+  Args:
+    shapes: of the tensors, by name, without wrappers.
+    layout: whose names they are.
+  """
+  norm = shapes.get(f'{layout.backbone}norm.weight') or shapes.get(
+    f'{layout.backbone}fc_norm.weight'
+  )
+  if norm and f'{layout.backbone}pos_embed' in shapes:
+    return norm[0]
+  # The convolution that ends the last stage's first block is as wide as all
+  # that follows.
+  ends = [
+    (int(match[1]), int(match[2]), shape[0])
+    for name, shape in shapes.items()
+    if shape
+    and name.startswith(layout.backbone)
+    and (match := _END_OF_BLOCK.match(name.removeprefix(layout.backbone)))
+  ]
+  return max(ends)[2] if ends else None
+
+
 def infer_beside_encoder(
   shapes: Shapes, layout: Layout, dimension: int, source: str
 ) -> dict[str, tuple[int, ...]]:
@@ -125,7 +151,8 @@ def infer_beside_encoder(
   first = f'{layout.parts.get("method/discriminator/fc1")}.weight'
   norm = f'{layout.parts.get("method/discriminator/bn1")}.weight'
   if first in shapes:
-    # It sees the compatible part of an embedding, which may be all of it.
+    # It sees the compatible part of an embedding, which may be all of it. What
+    # is wider is a fault that is better told of as one of shapes.
     _, seen = _shape(shapes, first, 2, source)
     embeddings = np.zeros((1, min(dimension, seen)), np.float32)
     discriminator = Discriminator('per_domain' if norm in shapes else 'none')
@@ -220,6 +247,8 @@ def _infer_width(
   channels: list[int], published: list[int], source: str
 ) -> float:
   """The factor that makes these channels of the published ones."""
+  # Counts of channels are rounded, so that each gives the factor only nearly,
+  # and not every one's makes all the others again.
   for have, base in zip(channels, published, strict=True):
     width = have / base
     if [round(count * width) for count in published] == channels:
@@ -254,6 +283,8 @@ def _infer_vit(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
     'architecture': names[0],
     'width': 1.0,
     'stem': 'imagenet',
+    # timm has the last norm after the pooling, where that is a mean, and calls
+    # it so.
     'pooling': 'mean' if 'fc_norm.weight' in shapes else 'cls',
   }
   return fields, channels

@@ -92,18 +92,20 @@ def read_card(path: pathlib.Path) -> WeightsCard | None:
   if not beside.exists():
     return None
   try:
-    found = json.loads(beside.read_text())
-  except (OSError, ValueError) as error:
+    found = json.loads(beside.read_text('utf-8'))
+  # JSON of very many brackets exhausts the parser.
+  except (OSError, ValueError, RecursionError) as error:
     raise InputError(
       f'{beside}: cannot read the card of {path.name} ({error}). Fetch both '
       'again, or move this file away to use the weights without a card.'
     ) from error
+  kinds = {field.name: field.type for field in dataclasses.fields(WeightsCard)}
   # Any other JSON file of that name, as some programs leave, is not ours.
-  if not isinstance(found, dict) or not {'sha256', 'architecture'} <= set(
-    found
+  if not isinstance(found, dict) or not (
+    {'sha256', 'architecture'} <= found.keys()
+    or 2 * len(found.keys() & kinds.keys()) > len(kinds)
   ):
     return None
-  kinds = {field.name: field.type for field in dataclasses.fields(WeightsCard)}
   if faults := _find_faults(found, kinds):
     raise InputError(
       f'{beside}: in this card of {path.name}, {"; ".join(faults)}. Fetch it '
@@ -184,6 +186,12 @@ def _find_faults(
   ]
   if faults:
     return faults
+  if too_small := [
+    f'{name} is {json.dumps(found[name])}, wanted more than 0'
+    for name in ('width', 'dimension', 'image_size')
+    if not found[name] > 0  # as NaN, which this JSON has, is not either
+  ]:
+    return too_small
   part, whole = found['compatible_dimension'], found['dimension']
   if not 0 <= part <= whole:
     return [f'compatible_dimension is {part} of {whole}, wanted 0 to {whole}']

@@ -31,8 +31,6 @@ from advbct_jax.weights.hub import SAFETENSORS, card_path, find_suffix, locate
 
 Tensors = Mapping[str, np.ndarray]
 
-# Under what a checkpoint keeps a state dict beside its optimiser and epoch.
-_STATE_DICTS = ('state_dict', 'model_state_dict', 'model')
 _IF_TRUSTED = (
   'If you trust whoever made it, save its weights alone where it was made:\n'
   "  found = torch.load('FILE', weights_only=False)\n"
@@ -49,7 +47,8 @@ def read_tensors(source: pathlib.Path | str) -> dict[str, np.ndarray]:
     source: a path, or `hf://OWNER/REPO/FILE`.
 
   Returns:
-    Arrays by PyTorch name, in the dtype that they have there.
+    Arrays by PyTorch name, in the dtype that they have there. In front of the
+    names of a nested state dict stand its own and a slash: `model/fc.bias`.
 
   Raises:
     InputError: if the file is missing, truncated, holds something else than
@@ -175,11 +174,23 @@ def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
   except Exception as error:
     # What a damaged pickle raises is anyone's guess.
     raise _damaged(path, _first_reason(error)) from error
-  state_dict = _find_state_dict(found, torch.Tensor, path)
+  flat = _flatten(found, torch.Tensor) if isinstance(found, Mapping) else {}
+  if not flat:
+    raise InputError(
+      f'{path}: no tensors by name in it, but {_describe(found)}. Wanted: a '
+      'state dict, or a checkpoint with one in it.'
+    )
   return {
-    name: _to_numpy(name, tensor, torch, path)
-    for name, tensor in state_dict.items()
+    name: _to_numpy(name, tensor, torch, path) for name, tensor in flat.items()
   }
+
+
+def _describe(found: Any) -> str:
+  """Says what a checkpoint without tensors holds."""
+  if not isinstance(found, Mapping):
+    return type(found).__name__
+  kinds = [f'{name} ({type(value).__name__})' for name, value in found.items()]
+  return ', '.join(kinds[:10]) or 'nothing'
 
 
 def _require_no_program(path: pathlib.Path) -> None:
@@ -225,28 +236,20 @@ def _first_reason(error: Exception) -> str:
   return [*named, *lines, type(error).__name__][0].partition('. ')[0]
 
 
-def _find_state_dict(
-  found: Any, tensor: type, path: pathlib.Path
-) -> Mapping[str, Any]:
-  """Takes a state dict out of what is wrapped round it."""
-  if isinstance(found, Mapping):
-    for name in _STATE_DICTS:
-      if isinstance(found.get(name), Mapping):
-        return _find_state_dict(found[name], tensor, path)
-    others = [
-      f'{name} ({type(value).__name__})'
-      for name, value in found.items()
-      if not (isinstance(name, str) and isinstance(value, tensor))
-    ]
-    if found and not others:
-      return found
-    kinds = ', '.join(others[:10])
-  else:
-    kinds = type(found).__name__
-  raise InputError(
-    f'{path}: no state dict in it, but {kinds or "nothing"}. Wanted: tensors '
-    f'by name, or these under one of {", ".join(_STATE_DICTS)}.'
-  )
+def _flatten(
+  found: Mapping[Any, Any], tensor: type, before: str = ''
+) -> dict[str, Any]:
+  """The tensors of dicts in dicts, by the names on the way to them.
+
+  An optimiser's are kept by number, not by name, and so are passed over.
+  """
+  flat: dict[str, Any] = {}
+  for name, value in found.items():
+    if isinstance(name, str) and isinstance(value, tensor):
+      flat[before + name] = value
+    elif isinstance(name, str) and isinstance(value, Mapping):
+      flat |= _flatten(value, tensor, f'{before}{name}/')
+  return flat
 
 
 def _to_numpy(
@@ -254,10 +257,11 @@ def _to_numpy(
 ) -> np.ndarray:
   """Views a tensor as an array, without a copy."""
   try:
+    tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16:
       # NumPy knows it by its bits alone.
       return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.detach().numpy()
+    return tensor.numpy()
   except (RuntimeError, TypeError) as error:
     raise InputError(
       f'{path}: {name} is no plain tensor ({tensor.dtype}, {tensor.layout}: '

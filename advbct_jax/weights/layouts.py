@@ -6,10 +6,10 @@ A model of ours is a tree of variables: `params` and `batch_stats` of `encoder`,
 name that it has in a state dict; the axes go over in one way for all.
 """
 
+import collections
 from collections.abc import Iterable, Mapping
 import dataclasses
 import re
-from typing import Any
 
 import numpy as np
 
@@ -34,11 +34,6 @@ _BACKBONE_MODULES = (
   (re.compile(r'^patch_embed$'), 'patch_embed.proj'),
 )
 _BACKBONE = 'encoder/backbone'
-# What is put in front of every name by DataParallel, torch.compile, Lightning,
-# and by whoever saved a larger model's backbone alone.
-_WRAPPERS = ('module.', '_orig_mod.', 'model.', 'backbone.')
-# OpenCompatible's model with the old one inside it.
-_NEW_MODEL = 'new_model.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +49,18 @@ class Layout:
   name: str
   backbone: str
   parts: Mapping[str, str]
+
+  def under(self, prefix: str) -> 'Layout':
+    """The same where all of it is a module of a larger one.
+
+    >>> TIMM.under('model.').counter_name('encoder/backbone/bn1')
+    'model.bn1.num_batches_tracked'
+    """
+    return dataclasses.replace(
+      self,
+      backbone=prefix + self.backbone,
+      parts={ours: prefix + theirs for ours, theirs in self.parts.items()},
+    )
 
   def pytorch_name(self, ours: str) -> str | None:
     """The name of one of our leaves in a state dict, None if it has none.
@@ -130,7 +137,7 @@ def find_layout(names: Names) -> Layout:
   if 'projection_dim.weight' in names:
     return dataclasses.replace(PUBLISHED, backbone='')
   if 'fc_emb.weight' in names:
-    # Its code has had both names.
+    # OpenCompatible's code has had both names of the classifier.
     if 'fc_classifier.weight' in names:
       parts = {**OPENCOMPATIBLE.parts, 'classifier': 'fc_classifier'}
       return dataclasses.replace(OPENCOMPATIBLE, parts=parts)
@@ -138,43 +145,14 @@ def find_layout(names: Names) -> Layout:
   return TIMM
 
 
-def unwrap(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-  """Takes off what wrappers put in front of all names.
+def count_groups(names: Names) -> str:
+  """Says how many names there are of each entry or outermost module.
 
-  Args:
-    tensors: by name.
-
-  Returns:
-    The same by shorter names, and the names of what belongs to another model:
-    the old one, where OpenCompatible saved it beside the new one.
-
-  >>> unwrap({'module.new_model.fc.bias': 1, 'module.old_model.fc.bias': 0})
-  ({'fc.bias': 1}, ['old_model.fc.bias'])
+  >>> count_groups(['fc.weight', 'fc.bias', 'scale', 'teacher/fc.bias'])
+  'fc (2), scale (1), teacher (1)'
   """
-  found, others = dict(tensors), []
-  while found:
-    if any(name.startswith(_NEW_MODEL) for name in found):
-      prefix = _NEW_MODEL
-      others = [name for name in found if not name.startswith(prefix)]
-    elif not (prefix := _shared_wrapper(found)):
-      break
-    found = {
-      name.removeprefix(prefix): tensor
-      for name, tensor in found.items()
-      if name.startswith(prefix)
-    }
-  return found, others
-
-
-def _shared_wrapper(names: Names) -> str:
-  return next(
-    (
-      wrapper
-      for wrapper in _WRAPPERS
-      if all(name.startswith(wrapper) for name in names)
-    ),
-    '',
-  )
+  counts = collections.Counter(re.split(r'[./]', name)[0] for name in names)
+  return ', '.join(f'{group} ({count})' for group, count in counts.items())
 
 
 def to_flax(tensor: np.ndarray) -> np.ndarray:

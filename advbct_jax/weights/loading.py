@@ -9,21 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from advbct_jax.errors import InputError
+from advbct_jax.weights.architectures import find_features
+from advbct_jax.weights.beside_backbone import find_standing
+from advbct_jax.weights.embedding_layer import NONE, Settled, settle_embedding
 from advbct_jax.weights.files import Tensors
 from advbct_jax.weights.layouts import (
   COUNTER,
   Layout,
-  find_layout,
   pytorch_shape,
   to_flax,
-  unwrap,
 )
+from advbct_jax.weights.selection import Selection, select_encoder
 
-# What weights may bring that there is no place for: classifiers of their own
-# classes, the published discriminator and boundaries, batch counters.
+# What weights may bring that there is no place for: the published classifiers,
+# discriminator and boundaries, batch counters, and what lay in another entry of
+# the checkpoint.
 _OPTIONAL = re.compile(
-  r'^(fc|head|projection_cls|fc_classif(y|ier)|discriminator|eboundary)\.'
-  rf'|(^|\.){COUNTER}$'
+  r'(^|\.)(projection_cls|fc_classif(y|ier)|discriminator|eboundary)\.'
+  rf'|(^|\.){COUNTER}$|/'
 )
 
 
@@ -49,8 +52,12 @@ def load_encoder_variables(
       finite.
   """
   flat = traverse_util.flatten_dict(variables, sep='/')
-  tensors, _ = unwrap(tensors)
-  layout = find_layout(tensors)
+  # Layouts know leaves by their place in a whole state, of which the encoder is
+  # a part.
+  wanted = {_in_state(ours): value.shape for ours, value in flat.items()}
+  chosen = select_encoder(tensors, source)
+  settled = _find_embedding(chosen, wanted, source)
+  tensors, layout = settled.tensors, settled.layout
   projection = layout.parts.get('encoder/projection')
   backbone_only = f'{projection}.weight' not in tensors
   fresh = [
@@ -59,8 +66,8 @@ def load_encoder_variables(
   loaded = match_tensors(
     tensors,
     {
-      _in_state(ours): value.shape
-      for ours, value in flat.items()
+      _in_state(ours): wanted[_in_state(ours)]
+      for ours in flat
       if ours not in fresh
     },
     layout,
@@ -71,6 +78,39 @@ def load_encoder_variables(
   for ours in flat.keys() - set(fresh):
     flat[ours] = loaded[_in_state(ours)].astype(flat[ours].dtype)
   return {**variables, **traverse_util.unflatten_dict(flat, sep='/')}, fresh
+
+
+def _find_embedding(
+  chosen: Selection, wanted: Mapping[str, tuple[int, ...]], source: str
+) -> Settled:
+  """Takes what stands on the backbone if it has the shapes of the wanted head.
+
+  Else it is left out unasked: a training that starts from a backbone draws its
+  head afresh, and says so.
+  """
+  tensors, layout = chosen.tensors, chosen.layout
+  shapes = {name: tensor.shape for name, tensor in tensors.items()}
+  features = find_features(shapes, layout)
+  if features is None:
+    return Settled(tensors, layout)
+  if f'{layout.parts.get("encoder/projection")}.weight' in tensors:
+    return settle_embedding(tensors, layout, features, None, source)
+  head = {
+    ours: shape for ours, shape in wanted.items() if '/backbone/' not in ours
+  }
+  for module in find_standing(tensors, layout, features) if head else ():
+    try:
+      found = settle_embedding(tensors, layout, features, module, source)
+    except InputError:
+      continue
+    names = {ours: found.layout.pytorch_name(ours) or '' for ours in head}
+    if all(
+      name in found.tensors
+      and found.tensors[name].shape == pytorch_shape(head[ours])
+      for ours, name in names.items()
+    ):
+      return found
+  return settle_embedding(tensors, layout, features, NONE, source)
 
 
 def match_tensors(
@@ -99,16 +139,15 @@ def match_tensors(
   """
   names = {ours: layout.pytorch_name(ours) or ours for ours in shapes}
   present = {ours: name for ours, name in names.items() if name in tensors}
+  left_over = [
+    name
+    for name in tensors.keys() - set(names.values())
+    if not _OPTIONAL.search(name)
+  ]
   listed = (
     _listed('missing', set(names.values()) - set(tensors))
-    + _listed(
-      'left over',
-      [
-        name
-        for name in tensors.keys() - set(names.values())
-        if not _OPTIONAL.search(name)
-      ],
-    )
+    + _listed('left over', left_over)
+    + _hint_to_ignore(left_over, names.values())
     + _listed(
       'of another shape',
       [
@@ -128,6 +167,8 @@ def match_tensors(
   )
   if listed:
     raise InputError(f'{complaint}{listed}\n{advice}')
+  # Last, since it reads all of a mapped file, and only of what is taken: what
+  # is left out may be as it likes.
   if damaged := [
     name for name in present.values() if not np.isfinite(tensors[name]).all()
   ]:
@@ -181,6 +222,27 @@ def _group(ours: str, name: str, layout: Layout) -> tuple[str, str]:
       [*path[:2], re.sub(r'_\d+$', '_*', path[2])]
     )
   return name.partition('.')[0], '/'.join(path[:2])
+
+
+def _hint_to_ignore(left_over: Iterable[str], wanted: Iterable[str]) -> str:
+  """Says by what flag tensors are left out, with all of their modules."""
+  inside = {
+    name[: step.start()] for name in wanted for step in re.finditer(r'\.', name)
+  }
+  modules = set()
+  for name in left_over:
+    steps = name.split('.')
+    module = steps.pop(0)
+    while module in inside and steps:
+      module += '.' + steps.pop(0)
+    modules.add(module)
+  if not modules:
+    return ''
+  listed = ','.join(sorted(modules)) if len(modules) <= 5 else 'NAMES'
+  return (
+    '\n    if embeddings do not depend on these: from-pytorch '
+    f'--ignore={listed}'
+  )
 
 
 def _in_state(ours: str) -> str:

@@ -3,12 +3,15 @@
 import csv
 import fcntl
 import json
+from typing import ClassVar
 
+from flax import linen as nn
 import ml_collections
 import numpy as np
 import pytest
 
 from advbct_jax.adapters.adapter import load_adapter
+from advbct_jax.comparison import cell
 from advbct_jax.comparison.cell import check_jobs, require_same_jobs, run_job
 from advbct_jax.comparison.estimate import describe_jobs
 from advbct_jax.comparison.grid import make_jobs
@@ -22,6 +25,7 @@ from advbct_jax.comparison.runner import (
 )
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.errors import InputError
+from advbct_jax.methods import METHODS
 from advbct_jax.models.resnet import RESNETS
 from advbct_jax.training.checkpoints import load_trained
 from advbct_jax.training.logging import read_metrics
@@ -254,11 +258,73 @@ def test_a_cell_that_cannot_work_is_refused_before_anything_is_trained(
     check_jobs(make_jobs(config))
 
 
+class Reader(nn.Module):
+  stores: ClassVar[tuple[str, ...]] = ('independent',)
+
+
+def _reader_jobs(landmarks, monkeypatch, stores=None):
+  """The jobs of a method that reads further stores."""
+  monkeypatch.setitem(RESNETS, 'tiny', TINY)
+  monkeypatch.setitem(METHODS, 'reader', Reader)
+  config = make_grid(landmarks)
+  config.methods.reader = {'method': 'reader'}
+  if stores is not None:
+    config.base.stores = stores
+  config.blocks = (
+    {
+      'upgrades': ('extended_class',),
+      'methods': ('reader', 'advbct'),
+      'starts': ('fresh',),
+    },
+  )
+  return {job.name: job for job in make_jobs(config)}
+
+
+@pytest.mark.parametrize('stores', [None, {'independent': ''}])
+def test_a_method_that_reads_the_independent_store_is_told_where_it_lies(
+  landmarks, monkeypatch, tmp_path, stores
+):
+  jobs = _reader_jobs(landmarks, monkeypatch, stores)
+  check_jobs(list(jobs.values()))
+  trained = {}
+
+  def train(config, workdir):
+    trained[str(workdir.relative_to(tmp_path))] = config
+
+  monkeypatch.setattr(cell, 'train_upgrade', train)
+  monkeypatch.setattr(cell, 'judge', lambda *args, **options: None)
+  for method in ('reader', 'advbct'):
+    run_job(jobs[f'extended_class/{method}/fresh/0'], tmp_path)
+
+  reader = trained['extended_class/reader/fresh/0']
+  assert reader.stores.independent == str(
+    tmp_path / 'independent/extended_class/0'
+  )
+  assert reader.old.path == str(tmp_path / 'old/extended_class/0')
+  assert not reader.aligned.path
+  other = trained['extended_class/advbct/fresh/0']
+  assert not other.get('stores', {}).get('independent')
+
+
+def test_a_store_that_nothing_fills_is_refused_before_anything_is_trained(
+  landmarks, monkeypatch
+):
+  monkeypatch.setattr(Reader, 'stores', ('independent', 'teacher'))
+  jobs = _reader_jobs(landmarks, monkeypatch)
+  with pytest.raises(
+    InputError,
+    match=r"reader/fresh/0: .* 'teacher'.*config\.base\.stores\.teacher",
+  ):
+    check_jobs(list(jobs.values()))
+  given = {'independent': '', 'teacher': '/somewhere'}
+  check_jobs(list(_reader_jobs(landmarks, monkeypatch, given).values()))
+
+
 def test_a_job_that_another_process_is_at_is_refused(grid):
   root, jobs = grid
-  with (root / jobs[0].name / 'lock').open('w') as lock:
+  with (root / jobs[0].name / '.lock').open('w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
-    with pytest.raises(InputError, match='another process is at this job'):
+    with pytest.raises(InputError, match='another process is at it'):
       run_job(jobs[0], root)
 
 
@@ -298,7 +364,7 @@ def test_the_command_runs_a_job_alone_and_marks_it_done(
 ):
   root = tmp_path / 'root'
   command(
-    'compare.py',
+    'compare',
     f'--config={grid_file}',
     f'--workdir={root}',
     '--job=old/extended_data/0',
@@ -333,7 +399,7 @@ def test_the_command_refuses_what_the_grid_lacks_and_writes_nothing(
 ):
   root = tmp_path / 'root'
   with pytest.raises(SystemExit) as ended:
-    command('compare.py', f'--config={grid_file}', f'--workdir={root}', option)
+    command('compare', f'--config={grid_file}', f'--workdir={root}', option)
 
   assert ended.value.code == 2
   assert message in capsys.readouterr().err
@@ -353,7 +419,7 @@ def test_the_command_writes_tables_of_seeds_that_were_done_before_too(
     (root / job.name / 'results.json').write_text(done.read_text())
     mark_done(root, job)
   command(
-    'compare.py',
+    'compare',
     f'--config={grid_file}',
     f'--workdir={root}',
     '--seeds=5',

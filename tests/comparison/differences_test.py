@@ -1,38 +1,39 @@
 """Differences by seed."""
 
+import pandas as pd
 import pytest
 
+from advbct_jax.comparison.averages import tabulate
 from advbct_jax.comparison.differences import (
   describe_differences,
-  find_references,
   is_clear,
-  paired_difference,
+  require_row,
 )
-from advbct_jax.comparison.summary import Sample, summarize
 from advbct_jax.errors import InputError
 from tests.comparison.made_up_cells import METRICS, make_cell
 
 
-def _rows(**figures):
-  """Rows by method, each with {seed: (self, cross)}."""
-  cells = [
-    make_cell(method, seed=seed, self_test=self_test, cross=cross)
-    for method, seeds in figures.items()
-    for seed, (self_test, cross) in seeds.items()
-  ]
-  return {row.method: row for row in summarize(cells, METRICS)}
+def _figures(**figures):
+  """Of methods from fresh weights, each with seed -> (self, cross)."""
+  return tabulate(
+    [
+      make_cell(method, seed=seed, self_test=self_test, cross=cross)
+      for method, seeds in figures.items()
+      for seed, (self_test, cross) in seeds.items()
+    ],
+    METRICS,
+  )
 
 
 def test_only_seeds_of_both_are_compared_each_with_its_like():
-  rows = _rows(
+  figures = _figures(
     bct={2: (44.0, 20.0), 0: (30.0, 26.0)},
     advbct={0: (29.0, 25.0), 1: (99.0, 99.0), 2: (41.0, 24.0)},
   )
-  differences = [
-    paired_difference(rows['bct'], rows['advbct'], 'glyphs', axis)
-    for axis in ('self', 'cross')
-  ]
-  assert differences == [Sample((1.0, 3.0)), Sample((1.0, -4.0))]
+  text = describe_differences(figures, ('advbct', 'fresh'))
+
+  # Of 1 and 3, and of 1 and -4.
+  assert text.endswith('| BCT | fresh | +2.0 ± 1.4 | -1.5 ± 3.5 |')
 
 
 @pytest.mark.parametrize(
@@ -46,36 +47,43 @@ def test_only_seeds_of_both_are_compared_each_with_its_like():
     ((5.0,), False),
     ((0.0, 0.0), False),
     ((2.0, 2.0), True),
+    # Nothing but rounding, and a difference with no more noise than that.
+    ((1e-10, 2e-10), False),
+    ((2.0, 2.0 + 1e-10), True),
   ],
 )
 def test_a_difference_is_clear_beyond_its_95_percent_interval(values, clear):
-  assert is_clear(Sample(values)) is clear
+  assert is_clear(pd.Series(values)) is clear
 
 
 def test_the_table_is_signed_and_marks_what_is_clear():
-  rows = _rows(
+  figures = _figures(
     independent={0: (50.0, 1.0), 1: (50.0, 1.0)},
     advbct={0: (40.0, 25.0), 1: (42.0, 26.0)},
     bct={0: (45.0, 24.0), 1: (47.0, 27.0)},
     l2={5: (36.0, 30.0)},
   )
-  text = describe_differences(list(rows.values()), 'glyphs', rows['advbct'])
-  lines = text.splitlines()
+  lines = describe_differences(figures, ('advbct', 'fresh')).splitlines()
 
   assert 'more than AdvBCT on glyphs, `private/map@100`' in lines[0]
-  assert lines[4:] == [
+  assert lines[2:] == [
+    '| method | start or adapter | self | cross |',
+    '| --- | --- | ---: | ---: |',
     '| BCT | fresh | **+5.0 ± 0.0** | +0.0 ± 1.4 |',
     '| L2 | fresh | – | – |',
   ]
 
 
-def test_a_row_that_no_upgrade_has_is_refused_with_those_that_are_there():
-  rows = list(_rows(advbct={0: (1.0, 1.0)}, bct={0: (1.0, 1.0)}).values())
+@pytest.mark.parametrize('against', ['bct/old', 'bct', 'bct/fresh/0', '/'])
+def test_a_row_that_no_upgrade_has_is_refused_with_those_that_are_there(
+  against,
+):
+  figures = _figures(advbct={0: (1.0, 1.0)}, bct={0: (1.0, 1.0)})
 
-  assert find_references(rows, 'bct/fresh') == {'extended_class': rows[1]}
+  assert require_row(figures, 'bct/fresh') == ('bct', 'fresh')
   with pytest.raises(InputError) as refused:
-    find_references(rows, 'bct/old')
+    require_row(figures, against)
   assert str(refused.value) == (
-    '--against=bct/old: there is no such row; wanted: one of advbct/fresh, '
+    f'--against={against}: there is no such row; wanted: one of advbct/fresh, '
     'bct/fresh.'
   )

@@ -1,11 +1,15 @@
 """Which jobs a comparison consists of, and what they share."""
 
+from typing import ClassVar
+
+from flax import linen as nn
 import ml_collections
 import pytest
 
 from advbct_jax.adapters.kinds import ADAPTERS
 from advbct_jax.comparison.grid import Job, find_job, make_jobs, select
 from advbct_jax.errors import InputError
+from advbct_jax.methods import METHODS
 from configs import base, comparison, comparison_advbct, comparison_photos
 from tests.made_up_run import make_run
 
@@ -246,13 +250,37 @@ def test_a_job_that_is_not_there_is_refused():
     find_job(jobs, 'old/classes/1')
 
 
+class Reader(nn.Module):
+  """A method that reads an independent encoder's embeddings as well."""
+
+  stores: ClassVar[tuple[str, ...]] = ('independent',)
+
+
+def test_a_method_that_reads_the_independent_store_needs_that_encoder(
+  monkeypatch,
+):
+  monkeypatch.setitem(METHODS, 'reader', Reader)
+  config = make_grid(blocks=(make_block(methods=('reader', 'advbct')),))
+  with config.unlocked():
+    config.methods.reader = {'method': 'reader'}
+  jobs = by_name(make_jobs(config))
+
+  for upgrade in ('classes', 'images'):
+    job = jobs[f'{upgrade}/reader/fresh/0']
+    assert job.needs == (f'old/{upgrade}/0', 'independent/classes/0')
+    assert (job.trains, job.config.method) == (True, 'reader')
+    assert jobs[f'{upgrade}/advbct/fresh/0'].needs == (f'old/{upgrade}/0',)
+  assert jobs['independent/classes/0'].config.method == 'independent'
+
+
 def test_the_comparison_lays_out_each_cell_and_its_trainings_once():
   jobs = make_jobs(comparison.get_config())
 
-  # Of each seed: 8 methods and 3 adapters on 3 upgrades, 6 other starts and
+  # Of each seed: all methods and adapters on 3 upgrades, 6 other starts and
   # AdvBCT of normalized vectors; 3 old encoders, 1 independent one.
-  assert sum(job.cell is not None for job in jobs) == 3 * (3 * 11 + 6 + 1)
-  assert len(jobs) == 3 * (3 * 11 + 6 + 1 + 3 + 1)
+  cells = 3 * (len(METHODS) + len(ADAPTERS)) + 6 + 1
+  assert sum(job.cell is not None for job in jobs) == 3 * cells
+  assert len(jobs) == 3 * (cells + 3 + 1)
   assert len(set(names(jobs))) == len(jobs)
   before = set()
   for job in jobs:
@@ -261,10 +289,32 @@ def test_the_comparison_lays_out_each_cell_and_its_trainings_once():
   assert {job.adapter for job in jobs} == {'', *ADAPTERS}
 
 
+def test_a_new_method_or_adapter_is_in_the_comparison_by_its_entry(monkeypatch):
+  monkeypatch.setitem(METHODS, 'reader', Reader)
+  monkeypatch.setitem(ADAPTERS, 'toy_map', ADAPTERS['ridge'])
+  jobs = by_name(make_jobs(comparison.get_config()))
+
+  for upgrade in ('extended_class', 'extended_data', 'extended_backbone'):
+    assert f'{upgrade}/reader/fresh/0' in jobs
+    assert jobs[f'{upgrade}/independent/toy_map/0'].adapter == 'toy_map'
+
+
+def test_a_method_without_an_old_model_is_not_among_the_compatible(monkeypatch):
+  class Alone(nn.Module):
+    needs_old_model: ClassVar[bool] = False
+
+  monkeypatch.setitem(METHODS, 'alone', Alone)
+  assert not [
+    job
+    for job in make_jobs(comparison.get_config())
+    if job.cell and job.cell[1] == 'alone'
+  ]
+
+
 @pytest.mark.parametrize(
   'grid', [comparison, comparison_advbct, comparison_photos]
 )
-def test_each_training_of_the_benchmarks_can_be_made(grid):
+def test_each_training_of_the_comparisons_can_be_made(grid):
   # The upgrades differ in their old side alone.
   for job in make_jobs(grid.get_config()):
     upgrade = job.cell[0] if job.cell else 'extended_class'

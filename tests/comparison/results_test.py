@@ -37,6 +37,8 @@ def test_a_cell_lies_in_the_file_as_one_readable_record(tmp_path):
   [
     ('{"cells": [', 'not JSON'),
     ('[]', "no list under 'cells'"),
+    ('{"cells": null}', "no list under 'cells'"),
+    ('{}', "nothing under 'cells'"),
     ('{"cells": [{"method": "advbct"}]}', 'cell 0 has the fields'),
     ('{"cells": [3]}', 'cell 0 has the fields'),
   ],
@@ -56,7 +58,11 @@ def test_another_file_is_refused_by_name(tmp_path, text, message):
   [
     {'seed': '0'},
     {'figures': {'glyphs': 3.0}},
+    {'figures': {'glyphs': {'old': 3.0}}},
     {'figures': {'glyphs': {'old': {'map': '31'}}}},
+    {'figures': {'glyphs': {'old': {'map': True}}}},
+    {'figures': None},
+    {'seed': True},
   ],
 )
 def test_a_record_of_the_wrong_kind_is_refused(tmp_path, change):

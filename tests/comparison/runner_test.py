@@ -145,7 +145,7 @@ def test_a_failure_stops_only_what_needs_it_and_says_how_it_ended(
   log = tmp_path / 'bad' / 'log.txt'
   assert f'bad: FAILED with status 3; {log} ends:\n  step 4\n  no luck' in told
   assert 'cell: left out, for it needs bad' in told
-  assert 'on_top: left out, for it needs bad' in told
+  assert 'on_top: left out, for it needs cell' in told
 
 
 def test_a_job_whose_need_is_not_there_is_left_out_at_the_end(tmp_path, capsys):

@@ -1,4 +1,5 @@
 import dataclasses
+import fcntl
 import json
 import pathlib
 
@@ -14,6 +15,7 @@ from advbct_jax.embeddings.store import (
   write_store,
 )
 from advbct_jax.retrieval import index_quality, service_index
+from advbct_jax.retrieval.index import read_index
 from tests.retrieval.small_sets import card_of
 
 _COUNT, _WIDTH = 300, 4
@@ -330,3 +332,22 @@ def test_a_store_that_is_missing_or_incomplete_is_refused(
   assert 'incomplete (2 of 3 chunks' in _refusal(capsys, store, out)
   message = _refusal(capsys, tmp_path / 'nowhere', out)
   assert 'no embedding store here' in message
+
+
+def test_a_name_that_another_process_builds_under_is_refused(
+  gallery, out, capsys
+):
+  out.parent.mkdir()
+  with (out.parent / f'.{out.name}.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert 'another process is at it' in _refusal(capsys, gallery, out)
+  assert not out.exists()
+  _export(gallery, out)
+  assert out.exists()
+
+
+def test_ids_with_any_ends_of_lines_but_line_feeds_are_kept(tmp_path, out):
+  ids = ['a\x85b', 'c\u2028', 'd\re', 'f\r', '\x1cg', 'π', ' ']
+  gallery = _store(tmp_path / 'odd', ids, _vectors(len(ids)))
+  _export(gallery, out, '--noreport')
+  assert read_index(out.parent, out.stem, gallery.card)[1] == ids

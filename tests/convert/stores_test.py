@@ -415,6 +415,7 @@ CARD = Card(
   ids_digest=digest_ids(IDS),
   count=N,
   cropped=True,
+  upright=True,
   compatible_dimension=2,
   labels_digest=digest_ids(LABELS),
   chunk_rows=4,

@@ -314,6 +314,93 @@ def test_counters_that_differ_or_are_missing_stay_so(tmp_path):
   assert found['convnet.layer1.0.bn1.num_batches_tracked'] == STEP
 
 
+@pytest.mark.parametrize(
+  ('counter', 'step'),
+  [
+    (np.asarray(np.inf, np.float16), 0),
+    (np.asarray([150000]), 150000),
+    (np.asarray(-1, np.int32), 0),
+    (np.asarray([], np.float32), 0),
+  ],
+  ids=repr,
+)
+def test_counters_never_decide_over_weights(tmp_path, counter, step):
+  tensors = _tensors()
+  names = [name for name in tensors if name.endswith('num_batches_tracked')]
+  weights = _write(
+    tensors | dict.fromkeys(names, counter), tmp_path / 'in.safetensors'
+  )
+  told = import_weights(weights, tmp_path / 'run')
+  assert load_trained(tmp_path / 'run').step == step
+  assert ('no counts of batches, and dropped: ' in told) == (not step)
+
+
+def _with_layer(fields, name, layer):
+  """A PyTorch encoder whose embedding layer stands in a module of that name."""
+  module = _module(fields)
+  for value in [*layer.parameters(), *layer.buffers()]:
+    if value.is_floating_point():
+      value.data.uniform_(0.5, 1)
+  state = module.state_dict()
+  state |= {f'{name}.{key}': value for key, value in layer.state_dict().items()}
+  return torch.nn.Sequential(module, layer).eval(), state
+
+
+def _reid_layer():
+  return torch.nn.Sequential(
+    torch.nn.Linear(32, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU()
+  )
+
+
+@pytest.mark.parametrize(
+  ('fields', 'layer', 'embedding', 'head'),
+  [
+    (TINY_RESNET, torch.nn.Linear(32, 8), 'fc', 'linear'),
+    (TINY_RESNET, _reid_layer(), 'fc,relu', 'batch_norm_relu'),
+    (TINY_VIT, torch.nn.Linear(48, 8, bias=False), 'fc', 'linear'),
+  ],
+  ids=str,
+)
+def test_an_embedding_layer_of_any_name_embeds_as_there(
+  tmp_path, fields, layer, embedding, head
+):
+  module, state = _with_layer(fields | {'head': 'none'}, 'fc', layer)
+  torch.save({'net': state}, tmp_path / 'in.pth')
+  weights = str(tmp_path / 'in.pth')
+  with pytest.raises(InputError, match='may be the embedding, or a clas'):
+    import_weights(weights, tmp_path / 'run', 32)
+  import_weights(weights, tmp_path / 'run', 32, embedding=embedding)
+  _require_same_embeddings(tmp_path / 'run', module, 32)
+
+  out = tmp_path / 'out.safetensors'
+  export_weights(tmp_path / 'run', out)
+  card = json.loads((tmp_path / 'out.json').read_text())
+  assert (card['head'], card['dimension']) == (head, 8)
+  exported = pytorch_encoder.build_encoder(card).eval()
+  exported.load_state_dict(_load(out), strict=True)
+  _require_same_embeddings(tmp_path / 'run', exported, 32)
+  import_weights(str(out), tmp_path / 'back')
+  assert load_encoder(tmp_path / 'back').digest == card['weights']
+  with pytest.raises(InputError, match=f'--embedding=x, .* head is {head}'):
+    import_weights(str(out), tmp_path / 'again', embedding='x')
+
+
+def test_an_embedding_layer_goes_back_to_its_own_name(tmp_path):
+  fields = TINY_RESNET | {'head': 'none'}
+  _, state = _with_layer(fields, 'fc', torch.nn.Linear(32, 8))
+  torch.save(state, tmp_path / 'in.pth')
+  out = tmp_path / 'out.pth'
+  import_weights(str(tmp_path / 'in.pth'), tmp_path / 'run', embedding='fc')
+  export_weights(tmp_path / 'run', out, 'original')
+  _require_same(_load(out), state)
+
+  _, state = _with_layer(fields, 'fc', _reid_layer())
+  torch.save(state, tmp_path / 'in.pth')
+  import_weights(str(tmp_path / 'in.pth'), tmp_path / 'other', embedding='fc')
+  with pytest.raises(InputError, match='was brought into another form'):
+    export_weights(tmp_path / 'other', tmp_path / 'b.pth', 'original')
+
+
 def test_an_encoder_from_nowhere_else_has_no_original_names(tmp_path):
   _train(tmp_path / 'run', TINY_RESNET)
   with pytest.raises(InputError, match='came from nowhere else'):
@@ -324,14 +411,15 @@ def test_a_table_tells_what_went_where_and_what_was_left_out(tmp_path):
   state = _module(TINY_RESNET | {'head': 'none'}).state_dict()
   tensors = {name: tensor.numpy() for name, tensor in state.items()}
   tensors['conv1.weight'] = tensors['conv1.weight'].astype(np.float16)
-  tensors |= {'fc.weight': np.ones((10, 32)), 'fc.bias': np.ones(10)}
+  tensors |= {'fc.weight': np.ones((100, 32)), 'fc.bias': np.ones(100)}
   weights = _write(tensors, tmp_path / 'in.safetensors')
   told = import_weights(weights, tmp_path / 'run', 64, 'gem')
 
   rows = [line.split() for line in told.splitlines()]
   assert ['conv1', 'encoder/backbone/conv1', '1', '108', '4×3×3×3'] in rows
   assert ['layer1', 'encoder/backbone/layer1_*', '10', '320'] in rows
-  assert 'left out, for want of a place here: fc (2)' in told
+  assert 'left out, on the features: fc (2)' in told
+  assert '(if one of these is the embedding: --embedding=NAME)' in told
   assert 'float16 became float32' in told
   assert 'tiny_resnet, width 0.0625, stem small, pooling gem' in told
   config = read_config(tmp_path / 'run')
@@ -388,7 +476,6 @@ def _with(name, array):
       _with('bn.weight', np.full(8, np.nan, np.float32)),
       'NaN or infinite in places:\n    bn.weight',
     ),
-    (_with('bn.num_batches_tracked', np.asarray(-1)), 'tracked is .*-1'),
     (lambda tensors: tensors.clear(), 'no architecture'),
   ],
 )
@@ -488,11 +575,37 @@ def test_both_directions_are_commands(tmp_path, monkeypatch, capsys):
   main(['from-pytorch', weights, run, '--image_size=48', '--pooling=gem'])
   main(['to-pytorch', run, out, '--layout=timm'])
   told = capsys.readouterr().out
+  assert read_config(tmp_path / 'run').data.image_size == 48
   assert f'{tmp_path / "out.json"}: its card; tiny_resnet, ' in told
   with pytest.raises(SystemExit) as exit_:
     main(['from-pytorch', weights, run])
   assert exit_.value.code == 2
   assert f'error: {run}: something is there' in capsys.readouterr().err
+
+
+def test_an_encoder_inside_of_a_checkpoint_is_taken_by_flags(tmp_path, capsys):
+  state = _module(TINY_RESNET | {'head': 'none'}).state_dict()
+  inside = {f'module.backbone.{name}': array for name, array in state.items()}
+  beside = {'module.head.weight': torch.ones(8, 32), 'se.weight': torch.ones(1)}
+  path = tmp_path / 'in.pth'
+  torch.save({'student': inside, 'teacher': inside | beside}, path)
+  main(
+    [
+      'from-pytorch',
+      str(path),
+      str(tmp_path / 'run'),
+      '--key=teacher',
+      '--ignore=se.*,*.head.*',
+      '--prefix=backbone.',
+      '--embedding=none',
+    ]
+  )
+  told = capsys.readouterr().out
+  assert 'left out, not under teacher: student (' in told
+  assert 'left out, as told: ' in told
+  run, out = str(tmp_path / 'run'), str(tmp_path / 'out.pth')
+  main(['to-pytorch', run, out, '--layout=original'])
+  _require_same(_load(tmp_path / 'out.pth'), state)
 
 
 @pytest.mark.parametrize(

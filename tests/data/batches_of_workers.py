@@ -17,7 +17,22 @@ from advbct_jax.data.pipeline import (
   ordered_batches,
   training_batches,
 )
+from advbct_jax.errors import InputError
 from advbct_jax.training.interruption import Interruption
+
+
+class Deadly:
+  """An image that kills whoever reads it."""
+
+  def __len__(self) -> int:
+    return 1
+
+  def __getitem__(self, index: int) -> bytes:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+  def where(self, index: int) -> str:
+    return str(index)
 
 
 def _assert_equal(found, wanted):
@@ -55,6 +70,13 @@ def main(argv: list[str]) -> None:
       next(by_workers)
   by_workers.close()
   print('interrupted')
+
+  deadly = make_loader(ImageSet('deadly', ['a'], Deadly()), 8)
+  try:
+    next(ordered_batches(deadly, [np.array([0])], workers=1))
+  except InputError as error:
+    assert 'ended by SIGKILL (exit code -9). Likely: the memory' in str(error)
+    print('killed')
 
 
 if __name__ == '__main__':

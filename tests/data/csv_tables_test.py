@@ -21,6 +21,15 @@ def test_a_byte_order_mark_and_windows_lines_are_no_part_of_a_cell(tmp_path):
   assert list(read_columns(path, ('id', 'x'))) == [(2, ['1', '2'])]
 
 
+def test_blanks_around_a_cell_are_no_part_of_it(tmp_path):
+  path = tmp_path / 'table.csv'
+  path.write_text('path, label\na b.jpg,\u00a0owl\nc.jpg ,"\towl "\n')
+  assert list(read_columns(path, ('path', 'label'))) == [
+    (2, ['a b.jpg', 'owl']),
+    (3, ['c.jpg', 'owl']),
+  ]
+
+
 def test_a_cell_may_be_longer_than_the_csv_module_takes_at_first(tmp_path):
   limit = csv.field_size_limit()
   path = tmp_path / 'table.csv'

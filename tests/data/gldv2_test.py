@@ -56,6 +56,27 @@ def test_images_are_read_from_their_nested_folders(gldv2_root):
     assert image_set.images[index] == (gldv2_root / path).read_bytes()
 
 
+def test_images_are_upright_where_the_folder_says_so(gldv2_root):
+  def found() -> set[bool]:
+    retrieval_set = gldv2.load_retrieval(gldv2_root)
+    sets = (retrieval_set.queries, retrieval_set.gallery)
+    return {
+      image_set.upright for image_set in (*sets, gldv2.load_train(gldv2_root))
+    }
+
+  assert found() == {False}
+  for upright in (True, False):
+    gldv2.write_traits(gldv2_root, upright=upright)
+    assert found() == {upright}
+
+
+@pytest.mark.parametrize('text', ['{}', '[]', '7', '{"upright": "yes"}', '{'])
+def test_a_folder_that_says_it_wrongly_is_refused(gldv2_root, text):
+  (gldv2_root / 'images.json').write_text(text)
+  with pytest.raises(InputError, match=r'images\.json: found no "upright"'):
+    gldv2.load_train(gldv2_root)
+
+
 def test_a_missing_image_shows_when_it_is_read(gldv2_root):
   (gldv2_root / 'train/b/b/b/bbb1.jpg').unlink()
   train = gldv2.load_train(gldv2_root)

@@ -1,4 +1,5 @@
 import pathlib
+import unicodedata
 
 import pytest
 
@@ -78,3 +79,84 @@ def test_a_malformed_table_is_refused(tmp_path, content, message):
   table.write_text(content)
   with pytest.raises(InputError, match=message):
     list_labelled_images(table)
+
+
+@pytest.mark.parametrize(
+  'another',
+  [
+    ' owl é',
+    'owl é\t',
+    'owl  é',
+    'owl\u00a0é',
+    'owl e\u0301',
+    '\ufeffowl é',
+    'owl\u200b é',
+  ],
+)
+def test_labels_that_look_the_same_are_one_class(tmp_path, another):
+  touch(tmp_path, 'a.jpg', 'b.jpg')
+  table = tmp_path / 'birds.csv'
+  table.write_text(f'path,label\na.jpg,owl é\nb.jpg,{another}\n')
+  assert list_labelled_images(table)[1] == {'owl é': ['a.jpg', 'b.jpg']}
+
+
+def test_folders_that_look_the_same_are_one_class(tmp_path):
+  touch(tmp_path, 'é/a.jpg', 'e\u0301/b.jpg')
+  [(label, paths)] = list_labelled_images(tmp_path)[1].items()
+  assert label == 'é'
+  assert sorted(paths) == ['e\u0301/b.jpg', 'é/a.jpg']
+
+
+def test_labels_that_differ_in_case_stay_two_which_is_said(tmp_path, capsys):
+  touch(tmp_path, 'Owl/a.jpg', 'Owl/b.jpg', 'owl/c.jpg', 'owl/d.jpg')
+  assert set(list_labelled_images(tmp_path)[1]) == {'Owl', 'owl'}
+  said = capsys.readouterr().out
+  assert said == 'taken as 2 classes, since they differ in case: Owl, owl\n'
+
+
+def test_a_table_made_on_windows_has_backslashes(tmp_path):
+  touch(tmp_path, 'owl/a.jpg', 'owl/2024/b.jpg')
+  table = tmp_path / 'birds.csv'
+  table.write_bytes(
+    b'\xef\xbb\xbfpath,label\r\nowl\\a.jpg,owl\r\n.\\owl\\2024\\b.jpg,owl\r\n'
+  )
+  assert list_labelled_images(table)[1] == {
+    'owl': ['owl/a.jpg', 'owl/2024/b.jpg']
+  }
+
+
+def test_backslashes_don_t_name_an_image_twice(tmp_path):
+  touch(tmp_path, 'owl/a.jpg')
+  table = tmp_path / 'birds.csv'
+  table.write_text('path,label\nowl\\a.jpg,owl\nowl/a.jpg,owl\n')
+  with pytest.raises(InputError, match=r'line 3: owl/a\.jpg has a row already'):
+    list_labelled_images(table)
+
+
+@pytest.mark.parametrize('form', ['NFC', 'NFD'])
+def test_a_table_may_compose_letters_otherwise_than_the_disk(tmp_path, form):
+  names = [unicodedata.normalize(form, name) for name in ('é.jpg', 'ü.jpg')]
+  touch(tmp_path, *names)
+  table = tmp_path / 'birds.csv'
+  other = unicodedata.normalize('NFD' if form == 'NFC' else 'NFC', 'é.jpg')
+  table.write_text(f'path,label\n{other},owl\n{names[1]},owl\n')
+  assert list_labelled_images(table)[1] == {'owl': names}
+
+
+def test_what_is_passed_over_is_said_in_one_line(tmp_path, capsys):
+  touch(tmp_path, 'owl/a.jpg', 'owl/b.jpg', 'owl/notes.txt', 'owl/.c.jpg')
+  touch(
+    tmp_path, 'owl/.ipynb_checkpoints/a.jpg', 'owl/.ipynb_checkpoints/b.jpg'
+  )
+  list_labelled_images(tmp_path)
+  assert capsys.readouterr().out == (
+    f'{tmp_path}: passed over: 4 files (1 hidden, as owl/.c.jpg; 2 in '
+    'hidden folders, as owl/.ipynb_checkpoints; 1 with no suffix of an image, '
+    'as owl/notes.txt)\n'
+  )
+
+
+def test_nothing_is_said_where_nothing_is_passed_over(tmp_path, capsys):
+  touch(tmp_path, 'owl/a.jpg', 'owl/b.jpg')
+  list_labelled_images(tmp_path)
+  assert capsys.readouterr().out == ''

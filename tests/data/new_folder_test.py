@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from advbct_jax.data.new_folder import new_folder
@@ -40,3 +42,22 @@ def test_nothing_is_written_over(tmp_path):
     new_folder(tmp_path / 'out'),
   ):
     pass
+
+
+def test_a_folder_that_somebody_else_is_making_is_left_to_them(tmp_path):
+  refused = []
+
+  def make() -> None:
+    try:
+      with new_folder(tmp_path / 'out'):
+        pass
+    except InputError as error:
+      refused.append(str(error))
+
+  with new_folder(tmp_path / 'out') as folder:
+    (folder / 'a').write_text('1')
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+  assert 'makes the folder here since' in refused[0]
+  assert [p.name for p in (tmp_path / 'out').iterdir()] == ['a']

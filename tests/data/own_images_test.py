@@ -1,6 +1,8 @@
 import csv
 import os
 import pathlib
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -13,6 +15,14 @@ from advbct_jax.data.own_images import (
   split_images,
 )
 from advbct_jax.errors import InputError
+from tests.data.pictures import (
+  animation,
+  encode,
+  exif,
+  png_broken_inside,
+  png_with_chunk,
+  quarters,
+)
 
 CLASSES = ('crane', 'dove', 'kite', 'owl', 'wren')
 
@@ -29,6 +39,16 @@ def birds(tmp_path: pathlib.Path) -> pathlib.Path:
       Image.fromarray(pixels).save(root / label / f'{number}.jpg')
     Image.new('L', (8, 8), 128).save(root / label / '3.png')
   return root
+
+
+def load(out: pathlib.Path, path: str) -> np.ndarray:
+  """What an encoder sees of one of the images, 8 pixels wide."""
+  [image_id] = [row['id'] for row in read_labels(out) if row['path'] == path]
+  sets = gldv2.load_retrieval(out)
+  for image_set in (gldv2.load_train(out), sets.gallery, sets.queries):
+    if image_id in image_set.ids:
+      return image_set.load(image_set.ids.index(image_id), 8)
+  raise AssertionError(f'{path} is in none of the sets')
 
 
 def read_labels(out: pathlib.Path) -> list[dict[str, str]]:
@@ -188,3 +208,139 @@ def test_an_existing_folder_is_not_written_over(birds, tmp_path):
   (tmp_path / 'out').mkdir()
   with pytest.raises(InputError, match='out: is there already'):
     prepare_own_images(birds, tmp_path / 'out')
+
+
+@pytest.mark.parametrize('upright', [True, False])
+@pytest.mark.parametrize('file_format', ['JPEG', 'PNG'])
+def test_images_are_turned_by_their_orientation_unless_told(
+  birds, tmp_path, file_format, upright
+):
+  halves = np.zeros((64, 64, 3), np.uint8)
+  halves[:32] = 255
+  encoded = encode(halves, file_format, exif=exif(3))
+  (birds / 'owl' / '0.jpg').write_bytes(encoded)
+  prepare_own_images(birds, tmp_path / 'out', upright=upright)
+  assert gldv2.load_train(tmp_path / 'out').upright == upright
+  seen = load(tmp_path / 'out', 'owl/0.jpg')
+  first, last = (seen[-1], seen[0]) if upright else (seen[0], seen[-1])
+  assert first.min() > 200 > 50 > last.max()
+
+
+def test_the_portrait_of_a_phone_stands_upright(birds, tmp_path):
+  wide = np.zeros((32, 64, 3), np.uint8)
+  wide[:, :32] = 255
+  for label in CLASSES:
+    for file_format, name in (('JPEG', '0.jpg'), ('PNG', '3.png')):
+      encoded = encode(wide, file_format, exif=exif(6))
+      (birds / label / name).write_bytes(encoded)
+  prepare_own_images(birds, tmp_path / 'out')
+  for name in ('0.jpg', '3.png'):
+    seen = load(tmp_path / 'out', f'owl/{name}')
+    assert seen[0].min() > 200 > 50 > seen[-1].max()
+
+
+@pytest.mark.parametrize(
+  ('name', 'encoded', 'wanted'),
+  [
+    ('16_bits.png', encode(np.full((8, 8), 100 * 257, np.uint16)), 100),
+    ('clear.png', encode(Image.new('RGBA', (8, 8), (0, 0, 0, 0))), 255),
+    ('clear.gif', encode(Image.new('RGBA', (8, 8), (0, 0, 0, 0)), 'GIF'), 255),
+    ('float.tif', encode(np.full((8, 8), 0.2, np.float32), 'TIFF'), 51),
+  ],
+)
+def test_an_image_is_converted_as_it_looks(
+  birds, tmp_path, name, encoded, wanted
+):
+  (birds / 'owl' / name).write_bytes(encoded)
+  prepare_own_images(birds, tmp_path / 'out')
+  seen = load(tmp_path / 'out', f'owl/{name}')
+  np.testing.assert_allclose(seen.astype(int), wanted, atol=2)
+
+
+def test_a_png_that_says_much_of_itself_is_taken(birds, tmp_path):
+  profile = b'big\0\0' + zlib.compress(bytes(2 << 20))
+  encoded = png_with_chunk(b'iCCP', profile)
+  (birds / 'owl' / 'profile.png').write_bytes(encoded)
+  prepare_own_images(birds, tmp_path / 'out')
+  seen = load(tmp_path / 'out', 'owl/profile.png')
+  assert seen[:3, :3, 0].min() > 200
+
+
+def test_what_is_broken_inside_is_found_now(birds, tmp_path):
+  (birds / 'owl' / 'broken.png').write_bytes(png_broken_inside())
+  # Called a JPEG by its name, and broken so that its decoder fails.
+  (birds / 'kite' / 'broken.jpg').write_bytes(png_broken_inside())
+  with pytest.raises(InputError, match='2 of 22 images') as error:
+    prepare_own_images(birds, tmp_path / 'out')
+  assert 'owl/broken.png: cannot decode' in str(error.value)
+  assert 'kite/broken.jpg: cannot decode' in str(error.value)
+  assert not list(tmp_path.glob('out*'))
+
+
+def test_an_error_of_any_decoder_names_the_image(birds, tmp_path, monkeypatch):
+  def fail(*_: object) -> None:
+    raise struct.error('unpack requires a buffer of 4 bytes')
+
+  monkeypatch.setattr('PIL.Image.open', fail)
+  with pytest.raises(InputError, match='20 of 20 images') as error:
+    prepare_own_images(birds, tmp_path / 'out')
+  assert 'crane/0.jpg: cannot decode the image (unpack' in str(error.value)
+
+
+def test_of_animations_it_is_said_once_that_one_picture_is_taken(
+  birds, tmp_path, capsys
+):
+  for label in CLASSES:
+    (birds / label / 'moving.gif').write_bytes(animation())
+  prepare_own_images(birds, tmp_path / 'out')
+  said = capsys.readouterr().out
+  assert said.count('of several pictures') == 1
+  assert said.startswith(f'{birds}: 5 of 25 images are of several pictures')
+  red, green, blue = load(tmp_path / 'out', 'owl/moving.gif')[4, 4].tolist()
+  assert red > 230
+  assert max(green, blue) < 30
+
+
+@pytest.mark.parametrize('size', [(1, 1), (3000, 2)])
+@pytest.mark.parametrize('name', ['odd.jpg', 'odd.png'])
+def test_suspicious_images_are_counted_and_said(
+  birds, tmp_path, capsys, name, size
+):
+  Image.new('RGB', size).save(birds / 'owl' / name)
+  prepare_own_images(birds, tmp_path / 'out')
+  said = capsys.readouterr().out
+  assert said.startswith(f'{birds}: 1 of 21 images are suspicious')
+  assert said.endswith(f'owl/{name}\n')
+
+
+LATIN1 = os.fsdecode(b'caf\xe9')
+
+
+def test_names_that_are_no_unicode_work(birds, tmp_path, capsys):
+  picture = encode(quarters(), 'JPEG')
+  (birds / LATIN1).mkdir()
+  for folder in ('owl', LATIN1):
+    for suffix in ('.jpg', '.png'):
+      (birds / folder / f'{LATIN1}{suffix}').write_bytes(picture)
+  Image.new('RGB', (1, 1)).save(birds / LATIN1 / f'{LATIN1}2.png')
+  prepare_own_images(birds, tmp_path / 'out', held_out=0.5)
+  rows = {row['path']: row for row in read_labels(tmp_path / 'out')}
+  row = rows[r'caf\xe9/caf\xe9.jpg']
+  assert row['label'] == r'caf\xe9'
+  # The first 16 digits of `printf 'caf\xe9/caf\xe9.jpg' | sha256sum`.
+  assert row['id'] == '1eeb425ea123d7a7'
+  assert load(tmp_path / 'out', r'owl/caf\xe9.jpg').shape == (8, 8, 3)
+  # What is printed can be written in UTF-8.
+  assert r'caf\xe92.png' in capsys.readouterr().out.encode().decode()
+
+
+def test_an_image_behind_a_link_is_taken_from_where_it_lies(birds, tmp_path):
+  (tmp_path / 'disk').mkdir()
+  picture = encode(quarters(), 'JPEG')
+  (tmp_path / 'disk' / 'far.jpg').write_bytes(picture)
+  (birds / 'owl' / 'more').symlink_to(tmp_path / 'disk')
+  (birds / 'owl' / 'near.jpg').symlink_to('more/far.jpg')
+  prepare_own_images(birds, tmp_path / 'out')
+  paths = [path for path in (tmp_path / 'out').rglob('*.jpg')]
+  assert not any(path.is_symlink() for path in paths)
+  assert sum(path.read_bytes() == picture for path in paths) == 2

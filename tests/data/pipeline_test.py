@@ -19,6 +19,7 @@ from advbct_jax.data.pipeline import (
 )
 from advbct_jax.errors import InputError
 from tests.data.conftest import jpeg
+from tests.data.worker_processes_test import space_of
 
 COUNT = 11
 BATCHES = [np.array(rows) for rows in ([1, 2, 3, 4], [8, 6], [9])]
@@ -158,6 +159,32 @@ def test_a_batch_larger_than_the_set_is_refused(image_set):
   )
 
 
+@pytest.mark.parametrize('kind', ['training', 'ordered'])
+def test_too_little_shared_memory_is_said_before_workers_start(
+  image_set, monkeypatch, kind
+):
+  monkeypatch.setattr(os, 'statvfs', space_of(free=2**12))
+  load = make_loader(image_set, 8)
+  if kind == 'training':
+    batches = training_batches(
+      load, np.arange(COUNT), batch_size=4, seed=0, workers=2
+    )
+  else:
+    batches = ordered_batches(load, BATCHES, workers=2)
+  with pytest.raises(InputError, match='/dev/shm: found 0 MB free'):
+    next(batches)
+
+
+def test_images_in_memory_and_threads_need_no_shared_memory(
+  image_set, monkeypatch
+):
+  monkeypatch.setattr(os, 'statvfs', space_of(free=0))
+  kept = make_loader(image_set, 8, memory_mib=1)
+  assert len(_rows(ordered_batches(kept, BATCHES, workers=2), 9)) == 3
+  on_demand = make_loader(image_set, 8)
+  assert len(_rows(ordered_batches(on_demand, BATCHES), 9)) == 3
+
+
 def test_worker_processes_give_the_batches_that_threads_give(image_set):
   # In a process of its own: Grain's workers import its main module again.
   script = pathlib.Path(__file__).parent / 'batches_of_workers.py'
@@ -170,7 +197,12 @@ def test_worker_processes_give_the_batches_that_threads_give(image_set):
     start_new_session=True,
   )
   assert ran.returncode == 0, ran.stderr
-  assert ran.stdout.split() == ['training', 'ordered', 'interrupted']
+  assert ran.stdout.split() == [
+    'training',
+    'ordered',
+    'interrupted',
+    'killed',
+  ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 from advbct_jax.data import gldv2, records, revisited
 from advbct_jax.data.images import ImageSet
 from advbct_jax.errors import InputError
+from tests.data.pictures import encode, exif
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def assert_same(packed: ImageSet, original: ImageSet) -> None:
     assert packed.images[index] == original.images[index]
 
 
-def size(encoded: bytes) -> tuple[int, int]:
+def size_of(encoded: bytes) -> tuple[int, int]:
   with Image.open(io.BytesIO(encoded)) as image:
     return image.size
 
@@ -71,8 +72,35 @@ def test_larger_images_are_shrunk_and_smaller_ones_kept(gldv2_root, tmp_path):
   records.prepare_gldv2(gldv2_root, tmp_path / 'packed', longest_side=16)
   packed = gldv2.load_train(tmp_path / 'packed')
   original = gldv2.load_train(gldv2_root)
-  assert size(packed.images[1]) == (8, 16)
+  assert size_of(packed.images[1]) == (8, 16)
   assert packed.images[0] == original.images[0]
+
+
+def test_records_are_turned_as_the_folder_is(gldv2_root, tmp_path):
+  gldv2.write_traits(gldv2_root, upright=True)
+  halves = np.zeros((40, 80, 3), np.uint8)
+  halves[:, 40:] = 255
+  for name in ('aaa1', 'aaa2'):  # One is shrunk, one keeps its EXIF.
+    size = 80 if name == 'aaa1' else 16
+    picture = Image.fromarray(halves).resize((size, size // 2))
+    (gldv2_root / f'train/a/a/a/{name}.jpg').write_bytes(
+      encode(picture, 'JPEG', exif=exif(6))
+    )
+  records.prepare_gldv2(gldv2_root, tmp_path / 'packed', longest_side=16)
+  packed, original = (
+    gldv2.load_train(root) for root in (tmp_path / 'packed', gldv2_root)
+  )
+  assert packed.upright
+  assert size_of(packed.images[0]) == (8, 16)
+  for index in range(2):
+    found, wanted = packed.load(index, 8), original.load(index, 8)
+    assert wanted[0].max() < 50 < 200 < wanted[-1].min()
+    np.testing.assert_allclose(found.astype(int), wanted, atol=30)
+
+
+def test_records_of_an_earlier_folder_are_taken_as_stored(gldv2_root, tmp_path):
+  records.prepare_gldv2(gldv2_root, tmp_path / 'packed')
+  assert not gldv2.load_train(tmp_path / 'packed').upright
 
 
 def test_queries_with_boxes_are_never_shrunk(revisited_root, tmp_path):
@@ -80,7 +108,7 @@ def test_queries_with_boxes_are_never_shrunk(revisited_root, tmp_path):
   records.prepare_revisited(revisited_root, 'rtiny', out, longest_side=8)
   packed = revisited.load_retrieval(out, 'rtiny')
   original = revisited.load_retrieval(revisited_root, 'rtiny')
-  assert size(packed.gallery.images[0]) == (8, 6)
+  assert size_of(packed.gallery.images[0]) == (8, 6)
   assert_same(packed.queries, original.queries)
 
 
@@ -102,7 +130,8 @@ def test_shrinking_keeps_the_picture():
   [
     (None, 'cannot read'),
     (b'\xff\xd8\xff\xe0 the end is missing', 'cannot decode'),
-    (b'\xff\xd8 no JPEG but its ends \xff\xd9', 'cannot shrink'),
+    (b'\xff\xd8 no JPEG but its ends \xff\xd9', 'cannot decode'),
+    (b'\xff\xd8' + bytes(20_000) + b'\xff\xd9', 'cannot shrink'),
   ],
 )
 def test_an_unusable_image_is_named_and_nothing_is_left(

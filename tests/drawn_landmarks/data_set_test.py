@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from advbct_jax.drawn_landmarks import __main__ as command
+from advbct_jax.commands.prepare import main
 from advbct_jax.drawn_landmarks import buildings, data_set
 from advbct_jax.errors import InputError
 
@@ -343,14 +343,15 @@ def test_the_command_draws_and_makes_a_sheet(tmp_path, monkeypatch):
       root, classes=8, images_per_class=10, held_out_classes=1, image_size=16
     )
 
-  monkeypatch.setattr(command, 'draw_landmarks', draw_few)
+  monkeypatch.setattr(data_set, 'draw_landmarks', draw_few)
   root, sheet = tmp_path / 'landmarks', tmp_path / 'sheet.png'
-  command.main([str(root), f'--sheet={sheet}'])
+  main(['landmarks', str(root), f'--sheet={sheet}'])
   with Image.open(sheet) as image:
     assert image.size == (10 * 34 - 2, 8 * 34 - 2)
 
 
-def test_the_command_ends_with_the_message_of_an_error(tmp_path):
+def test_the_command_ends_with_the_message_of_an_error(tmp_path, capsys):
   (tmp_path / 'notes.txt').write_text('mine')
-  with pytest.raises(SystemExit, match='something else lies here'):
-    command.main([str(tmp_path)])
+  with pytest.raises(SystemExit, match='2'):
+    main(['landmarks', str(tmp_path)])
+  assert 'something else lies here' in capsys.readouterr().err

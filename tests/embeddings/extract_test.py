@@ -144,6 +144,7 @@ def test_the_card_says_who_embedded_what_and_how(encoder):
     'ids_digest': images.ids_digest(),
     'count': 3,
     'cropped': True,
+    'upright': False,
     'compatible_dimension': 0,
     'labels_digest': None,
     'dtype': 'float32',
@@ -152,6 +153,15 @@ def test_the_card_says_who_embedded_what_and_how(encoder):
     'complete': False,
   }
   assert not encoder.card(image_set(3), chunk_rows=7).cropped
+
+
+def test_the_card_says_whether_images_were_turned_upright(encoder):
+  as_stored = image_set(3)
+  upright = dataclasses.replace(as_stored, upright=True)
+  cards = [encoder.card(images, 7) for images in (as_stored, upright)]
+  assert [card.upright for card in cards] == [False, True]
+  # One encoder embeds both kinds, and is searched with either.
+  assert cards[0].identity() == cards[1].identity()
 
 
 def test_the_digest_changes_with_any_weight_or_statistic(encoder):

@@ -1,12 +1,16 @@
 import dataclasses
 import json
+import pathlib
 import shutil
+import threading
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from advbct_jax.data.images import digest_ids
 from advbct_jax.embeddings.store import (
+  DEFAULT_CHUNK_ROWS,
   Card,
   create_store,
   is_store,
@@ -14,6 +18,7 @@ from advbct_jax.embeddings.store import (
   write_store,
 )
 from advbct_jax.errors import InputError
+from advbct_jax.locks import hold
 
 IDS = [f'image{number}' for number in range(10)]
 EMBEDDINGS = np.arange(30, dtype=np.float32).reshape(10, 3) / 7
@@ -64,7 +69,18 @@ def test_embeddings_are_stored_in_the_dtype_of_the_card(tmp_path):
 
 
 def test_ids_may_have_any_character_but_line_breaks(tmp_path):
-  ids = ['a b', 'π', 'x\x0cy', 'x\u2028y', '', 'z/ß.jpg', '6', '7', '8', '9']
+  ids = [
+    'a b',
+    'π',
+    'x\x0cy',
+    'x\u2028y\x85\r',
+    '',
+    'z/ß.jpg',
+    '6',
+    '7',
+    '8',
+    '9',
+  ]
   card = dataclasses.replace(CARD, ids_digest=digest_ids(ids))
   write_store(tmp_path / 'store', card, ids, EMBEDDINGS)
   assert open_store(tmp_path / 'store').ids() == ids
@@ -122,6 +138,7 @@ def test_an_unfinished_store_keeps_the_chunk_size_that_it_was_begun_with(
       'compute_dtype: bfloat16 here, float32 there',
     ),
     ({'cropped': True}, 'cropped: True here, None there'),
+    ({'upright': True}, 'upright: True here, False there'),
     (
       {'preprocessing': 'squashed to 64x64'},
       'preprocessing: squashed to 64x64 here, squashed to 224x224 there',
@@ -222,6 +239,14 @@ def test_a_folder_without_card_is_no_store(tmp_path):
   )
 
 
+def test_an_earlier_card_is_of_images_as_they_are_stored(tmp_path):
+  path = filled(tmp_path / 'store').path / 'card.json'
+  card = json.loads(path.read_text())
+  del card['upright']
+  path.write_text(json.dumps(card))
+  assert open_store(path.parent).card.upright is False
+
+
 @pytest.mark.parametrize('content', ['{"enc', '{}', json.dumps({'a': 1}), '[]'])
 def test_a_damaged_card_is_named(tmp_path, content):
   store = filled(tmp_path / 'store')
@@ -266,3 +291,191 @@ def test_a_card_that_does_not_say_the_compute_dtype_is_taken_for_float32(
   assert store.card.complete
   assert store.card.identity() == said.identity()
   assert store.card.identity()['compute_dtype'] == 'float32'
+
+
+CARD_TEXT = json.dumps(dataclasses.asdict(CARD))
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'colour': 'red', 'shape': 'b'}, 'colour, shape: unknown here'),
+    ({'count': '10'}, "count is '10', wanted int"),
+    ({'count': 10.5}, 'count is 10.5, wanted int'),
+    ({'count': True}, 'count is True, wanted int'),
+    ({'count': -1}, 'count -1 cannot be'),
+    ({'encoder': 7}, 'encoder is 7, wanted str'),
+    ({'encoder': None}, 'encoder is None, wanted str'),
+    ({'cropped': 'no'}, "cropped is 'no', wanted bool | None"),
+    ({'labels_digest': 5}, 'labels_digest is 5, wanted str | None'),
+    ({'complete': 'yes'}, "complete is 'yes', wanted bool"),
+    ({'chunk_rows': 0}, 'chunk_rows 0'),
+    ({'dimension': 0}, 'dimension 0'),
+    ({'compatible_dimension': 4}, 'compatible_dimension is 4 of 3'),
+    ({'dtype': 'float33'}, 'float33'),
+    ({'ids_digest': ['a']}, "ids_digest is ['a'], wanted str"),
+  ],
+)
+def test_a_card_that_says_what_cannot_be_is_refused_in_one_sentence(
+  tmp_path, change, message
+):
+  store = filled(tmp_path / 'store')
+  card = json.loads(CARD_TEXT) | change
+  (store.path / 'card.json').write_text(json.dumps(card))
+  said = refused(open_store, store.path)
+  assert said.startswith(f'{store.path / "card.json"}: not the card')
+  assert message in said
+  assert said == refused(create_store, store.path, CARD, IDS)
+
+
+@pytest.mark.parametrize(
+  'missing',
+  ['cropped', 'compatible_dimension', 'labels_digest', 'dtype', 'chunk_rows'],
+)
+def test_a_card_from_before_a_field_was_there_is_read(tmp_path, missing):
+  card = dataclasses.replace(CARD, chunk_rows=DEFAULT_CHUNK_ROWS)
+  store = write_store(tmp_path / 'store', card, IDS, EMBEDDINGS)
+  described = json.loads((store.path / 'card.json').read_text())
+  del described[missing]
+  (store.path / 'card.json').write_text(json.dumps(described))
+  np.testing.assert_array_equal(open_store(store.path).read(), EMBEDDINGS)
+
+
+@pytest.mark.parametrize('missing', ['encoder', 'ids_digest', 'count'])
+def test_a_card_without_a_field_that_all_have_is_refused(tmp_path, missing):
+  store = filled(tmp_path / 'store')
+  described = json.loads(CARD_TEXT)
+  del described[missing]
+  (store.path / 'card.json').write_text(json.dumps(described))
+  assert f'({missing}: missing)' in refused(open_store, store.path)
+
+
+def test_a_card_that_is_not_utf_8_is_refused(tmp_path):
+  store = filled(tmp_path / 'store')
+  (store.path / 'card.json').write_bytes(b'\xff{}')
+  assert 'not the card' in refused(open_store, store.path)
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['S[v2]', '[a]', 'x[', ']x', 's[!a]', 'a*?', 'ü {b} ~c %20 #', '[ab]c'],
+)
+@pytest.mark.parametrize('place', ['store', 'above'])
+def test_a_store_may_be_called_anything(tmp_path, name, place):
+  path = tmp_path / name / ('' if place == 'store' else 'store')
+  # What the name would match as a pattern.
+  (tmp_path / 'ac').mkdir()
+  filled(path)
+  np.testing.assert_array_equal(open_store(path).read(), EMBEDDINGS)
+
+
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_written(
+  tmp_path,
+):
+  path = tmp_path / 'caf\udce9'
+  assert 'not UTF-8' in refused(create_store, path, CARD, IDS)
+  assert not path.exists()
+
+
+@pytest.mark.parametrize('ids', [['a\nb'], ['caf\udce9']], ids=repr)
+def test_an_id_that_is_no_line_is_refused(tmp_path, ids):
+  refused(create_store, tmp_path / 'store', CARD, ids + IDS[1:])
+  assert not is_store(tmp_path / 'store')
+
+
+def _keep_nothing(self, path, item, **_):
+  # As Orbax has done: a warning, and no error.
+  pathlib.Path(path).mkdir(parents=True)
+
+
+def _keep_other_values(self, path, item, **_):
+  saved(self, path, {'embeddings': item['embeddings'] + 1})
+
+
+saved = ocp.StandardCheckpointer.save
+
+
+@pytest.mark.parametrize('save', [_keep_nothing, _keep_other_values])
+def test_a_chunk_that_cannot_be_read_back_is_not_taken_for_stored(
+  tmp_path, monkeypatch, save
+):
+  store = create_store(tmp_path / 'store', CARD, IDS)
+  monkeypatch.setattr(ocp.StandardCheckpointer, 'save', save)
+  assert f'{store.path}/chunks/000000: ' in refused(
+    store.write_chunk, 0, EMBEDDINGS[:4]
+  )
+  assert store.missing_chunks() == [0, 1, 2]
+
+
+def test_a_chunk_of_another_store_is_noticed(tmp_path):
+  store = filled(tmp_path / 'store')
+  other = write_store(tmp_path / 'other', CARD, IDS, EMBEDDINGS + 1)
+  for part in ('d', 'manifest.ocdbt', 'ocdbt.process_0'):
+    here, there = (
+      one.path / 'chunks' / '000001' / part for one in (store, other)
+    )
+    if there.is_dir():
+      shutil.rmtree(here)
+      shutil.copytree(there, here)
+    else:
+      shutil.copy(there, here)
+  assert 'changed or damaged after it was written' in refused(store.read)
+
+
+def test_a_chunk_of_an_earlier_version_has_no_digest_and_is_read(tmp_path):
+  store = filled(tmp_path / 'store')
+  for digest in store.path.rglob('sha256'):
+    digest.unlink()
+  np.testing.assert_array_equal(open_store(store.path).read(), EMBEDDINGS)
+
+
+def test_a_missing_list_of_ids_is_said(tmp_path):
+  store = filled(tmp_path / 'store')
+  (store.path / 'ids.txt').unlink()
+  assert 'ids.txt: cannot be read' in refused(open_store, store.path)
+
+
+def test_two_cannot_fill_a_store_at_once(tmp_path):
+  with create_store(tmp_path / 'store', CARD, IDS).filling():
+    message = in_a_thread(filled, tmp_path / 'store')
+  assert 'fills the store here since' in message
+  assert in_a_thread(filled, tmp_path / 'store') is None
+
+
+def test_two_cannot_make_a_store_at_once(tmp_path):
+  with hold(tmp_path / 'store', 'makes the store'):
+    message = in_a_thread(create_store, tmp_path / 'store', CARD, IDS)
+  assert 'makes the store here since' in message
+
+
+def test_a_complete_store_is_opened_by_any_number(tmp_path):
+  store = filled(tmp_path / 'store')
+  with store.filling():
+    assert in_a_thread(filled, tmp_path / 'store') is None
+    assert in_a_thread(open_store, tmp_path / 'store') is None
+
+
+def in_a_thread(call, *args):
+  """What another holder is told; None if it isn't refused."""
+  said = []
+
+  def run():
+    try:
+      call(*args)
+    except InputError as error:
+      said.append(str(error))
+
+  thread = threading.Thread(target=run)
+  thread.start()
+  thread.join()
+  return said[0] if said else None
+
+
+def test_a_chunk_that_a_killed_writer_has_not_read_back_is_read_at_the_end(
+  tmp_path,
+):
+  store = filled(tmp_path / 'store')
+  chunk = store.path / 'chunks' / '000001'
+  (chunk / 'sha256').unlink()
+  _flip_a_byte(chunk)
+  assert f'{chunk}: cannot read this chunk' in refused(store.finish)

@@ -65,6 +65,22 @@ def test_queries_and_gallery_of_two_kinds_are_refused(
   assert str(tmp_path / 'gallery') in str(refusal.value)
 
 
+@pytest.mark.parametrize('upright', [True, False])
+def test_a_store_of_images_turned_otherwise_is_refused(tmp_path, upright):
+  card = card_of(_QUERIES.ids, cropped=False, upright=not upright)
+  images = dataclasses.replace(_QUERIES, upright=upright)
+  with pytest.raises(
+    InputError, match=f'upright: {not upright} there, wanted {upright}'
+  ):
+    EncoderStores('old', _opens(tmp_path, card)).store(images)
+
+
+def test_whoever_says_nothing_of_the_images_is_believed(tmp_path):
+  card = card_of(_QUERIES.ids, cropped=None)
+  images = dataclasses.replace(_QUERIES, upright=True)
+  EncoderStores('old', _opens(tmp_path, card)).store(images)
+
+
 def test_a_store_in_another_order_is_refused(tmp_path):
   turned = card_of(_GALLERY.ids[::-1])
   stores = EncoderStores('new', _opens(tmp_path, turned))

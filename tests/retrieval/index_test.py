@@ -140,14 +140,16 @@ def test_an_index_of_another_encoder_or_gallery_is_refused(
 def test_an_index_without_its_card_is_refused(tmp_path):
   _written(tmp_path)
   (tmp_path / 'old.json').unlink()
-  with pytest.raises(InputError, match=r'old\.json: cannot read the card'):
+  with pytest.raises(
+    InputError, match=r'old\.json: the card of this index is missing'
+  ):
     indexing.read_index(tmp_path, 'old')
 
 
 def test_a_card_that_is_no_card_is_refused(tmp_path):
   _written(tmp_path)
   (tmp_path / 'old.json').write_text('{"encoder": "resnet18"}')
-  with pytest.raises(InputError, match='not the card of an index'):
+  with pytest.raises(InputError, match='not the card of an embedding store'):
     indexing.read_index(tmp_path, 'old')
 
 
@@ -217,5 +219,5 @@ def test_a_rewrite_that_is_killed_leaves_no_card(tmp_path, monkeypatch):
   with pytest.raises(KeyboardInterrupt):
     _written(tmp_path, weights='cd34')
 
-  with pytest.raises(InputError, match='cannot read the card'):
+  with pytest.raises(InputError, match='the card of this index is missing'):
     indexing.read_index(tmp_path, 'old')

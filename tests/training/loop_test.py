@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from advbct_jax.errors import DivergedError, StoppedError
+from advbct_jax.experiment import train_and_judge
 from advbct_jax.training.checkpoints import Checkpoints, latest_step
 from advbct_jax.training.logging import MetricsLog, read_metrics
 from advbct_jax.training.run import Run
@@ -125,10 +126,10 @@ def test_a_killed_extraction_goes_on_at_its_missing_chunks(killed_twice):
 
 
 def test_a_killed_upgrade_ends_bit_for_bit_as_one_that_was_not(
-  killed_twice, config, finished, train, capsys
+  killed_twice, config, finished, capsys
 ):
   workdir, _ = killed_twice
-  train.run(config, workdir)
+  train_and_judge(config, workdir)
 
   # The checkpoint of step 6 may have been in the making.
   output = capsys.readouterr().out

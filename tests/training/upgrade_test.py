@@ -11,6 +11,7 @@ from advbct_jax.data.images import digest_ids
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.embeddings.store import Card, open_store, write_store
 from advbct_jax.errors import InputError
+from advbct_jax.experiment import train_and_judge
 from advbct_jax.retrieval.protocols import protocol_of
 from advbct_jax.training.checkpoints import load_trained, read_config
 from advbct_jax.training.logging import read_metrics
@@ -265,12 +266,12 @@ def test_a_dry_run_looks_at_the_start_of_the_old_encoder_too(config, tmp_path):
 
 
 def test_the_first_components_of_a_wider_encoder_are_tied_to_the_old(
-  config, finished, tmp_path, train
+  config, finished, tmp_path
 ):
   config.model.dimension = 12
   config.model.compatible_dimension = 8
   config.old.path = str(finished / 'old')
-  train.run(config, tmp_path)
+  train_and_judge(config, tmp_path)
 
   results = json.loads((tmp_path / 'results.json').read_text())
   assert results['encoders']['new']['dimension'] == 12

@@ -11,6 +11,7 @@ from advbct_jax.models.resnet import RESNETS
 from advbct_jax.models.vit import VITS, VisionTransformer
 from advbct_jax.weights.architectures import (
   describe_assumptions,
+  find_features,
   find_image_size,
   infer_beside_encoder,
   infer_model,
@@ -207,3 +208,27 @@ def test_classifier_and_method_are_found_beside_an_encoder():
     'params/method/discriminator/fc2/bias': (2,),
   }
   assert infer_beside_encoder(shapes, TIMM, 8, 'some') == {}
+
+
+@pytest.mark.parametrize(
+  ('model', 'features'),
+  [
+    (_resnet(), 512),
+    (_resnet(architecture='resnet50', width=0.25), 512),
+    (_resnet(architecture='resnet34', width=0.3), 154),
+    (_resnet(architecture='vit_small_patch16', pooling='cls'), 384),
+    (_resnet(architecture='vit_small_patch16', pooling='mean'), 384),
+  ],
+)
+@pytest.mark.parametrize('layout', [PUBLISHED, PUBLISHED.under('model.')])
+def test_the_features_are_as_wide_as_the_backbone_ends(model, features, layout):
+  shapes = _shapes(layout, **model | {'head': 'batch_norm'})
+  assert find_features(shapes, layout) == features
+
+
+@pytest.mark.parametrize(
+  'shapes',
+  [{}, {'conv1.weight': (4, 3, 3, 3)}, {'layer1.0.conv1.weight': ()}],
+)
+def test_where_no_backbone_is_known_there_are_no_features(shapes):
+  assert find_features(shapes, TIMM) is None

@@ -102,21 +102,39 @@ def test_a_file_that_was_written_here_is_replaced(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'wrap',
+  ('wrap', 'before'),
   [
-    dict,
-    lambda tensors: {'epoch': 3, 'model': tensors, 'optimizer': {'lr': 0.1}},
-    lambda tensors: {'state_dict': tensors, 'best_acc1': 0.5},
-    lambda tensors: {'model': {'state_dict': tensors}},
+    (dict, ''),
+    (lambda tensors: {'epoch': 3, 'model': tensors, 'lr': [0.1]}, 'model/'),
+    (lambda tensors: {'a': {'b.c': tensors}, 'best': 0.5}, 'a/b.c/'),
+    (lambda tensors: {**tensors, 'epoch': 3, 4: torch.ones(2)}, ''),
+    (
+      lambda tensors: {
+        'net': tensors,
+        'optimizer': {'state': {0: {'exp_avg': torch.ones(2)}}},
+      },
+      'net/',
+    ),
   ],
 )
 @pytest.mark.parametrize('zipped', [True, False])
-def test_a_state_dict_is_found_in_a_checkpoint(tmp_path, wrap, zipped):
+def test_tensors_have_the_names_on_the_way_to_them(
+  tmp_path, wrap, before, zipped
+):
   path = tmp_path / 'a.pth'
   torch.save(
     wrap(_torch_tensors()), path, _use_new_zipfile_serialization=zipped
   )
-  _require_same(read_tensors(path))
+  found = read_tensors(path)
+  assert all(name.startswith(before) for name in found)
+  _require_same({name.removeprefix(before): found[name] for name in found})
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_parameters_that_were_to_be_trained_are_read(tmp_path, dtype):
+  parameter = torch.nn.Parameter(torch.ones(2, dtype=dtype))
+  torch.save({'a': parameter}, tmp_path / 'a.pth')
+  assert read_tensors(tmp_path / 'a.pth')['a'].tolist() == [1, 1]
 
 
 def test_bfloat16_is_read_as_the_numbers_that_it_is(tmp_path):
@@ -194,16 +212,19 @@ def test_a_dtype_that_numpy_lacks_is_refused(tmp_path, dtype):
   ('content', 'found'),
   [
     ({'epoch': 3}, r'epoch \(int\)'),
-    ({'a': torch.ones(2), 'b': [1]}, r'b \(list\)'),
-    ({f'{n}': torch.ones(2) for n in range(20)} | {'b': 1}, r'b \(int\)'),
+    ({'a': [torch.ones(2)], 'b': {'c': 1}}, r'a \(list\), b \(dict\)'),
     ({1: torch.ones(2)}, r'1 \(Tensor\)'),
     ([torch.ones(2)], 'list'),
     ({}, 'nothing'),
   ],
 )
-def test_a_checkpoint_without_a_state_dict_is_refused(tmp_path, content, found):
+def test_a_checkpoint_without_tensors_by_name_is_refused(
+  tmp_path, content, found
+):
   torch.save(content, tmp_path / 'a.pth')
-  with pytest.raises(InputError, match=f'no state dict in it, but {found}'):
+  with pytest.raises(
+    InputError, match=f'no tensors by name in it, but {found}'
+  ):
     read_tensors(tmp_path / 'a.pth')
 
 
@@ -251,11 +272,13 @@ def test_a_file_that_was_changed_under_its_card_is_refused(tmp_path):
   [
     ('{"sha256": ', 'cannot read the card'),
     ('{"sha256": "0", "architecture": "resnet18"}', 'file is missing, wanted'),
+    ('[' * 100000, 'cannot read the card'),
+    ('{"file": "\udce4"}', 'cannot read the card'),
   ],
 )
 def test_a_damaged_card_is_refused(tmp_path, text, message):
   safetensors.numpy.save_file(TENSORS, tmp_path / 'a.safetensors')
-  (tmp_path / 'a.json').write_text(text)
+  (tmp_path / 'a.json').write_bytes(text.encode('utf-8', 'surrogateescape'))
   with pytest.raises(InputError, match=message):
     read_tensors(tmp_path / 'a.safetensors')
 
@@ -271,6 +294,10 @@ def test_a_damaged_card_is_refused(tmp_path, text, message):
     ('dimension', True, 'dimension is true, wanted a whole number'),
     ('width', '0.25', r'width is "0\.25", wanted a number'),
     ('architecture', ['resnet18'], r'architecture is .*, wanted a text'),
+    ('width', float('nan'), r'width is NaN, wanted more than 0'),
+    ('width', 0, r'width is 0, wanted more than 0'),
+    ('dimension', -8, r'dimension is -8, wanted more than 0'),
+    ('image_size', 0, r'image_size is 0, wanted more than 0'),
     ('compatible_dimension', 513, 'is 513 of 512, wanted 0'),
     ('compatible_dimension', -1, 'is -1 of 512, wanted 0'),
   ],
@@ -283,6 +310,25 @@ def test_a_card_that_says_what_cannot_be_is_refused(
   with pytest.raises(InputError, match=message) as error:
     read_card(path)
   assert str(tmp_path / 'a.json') in str(error.value)
+
+
+@pytest.mark.parametrize('field', ['sha256', 'architecture', 'mean'])
+def test_a_card_that_lacks_a_field_is_refused(tmp_path, field):
+  path = tmp_path / 'a.safetensors'
+  card = dataclasses.asdict(CARD)
+  del card[field]
+  (tmp_path / 'a.json').write_text(json.dumps(card))
+  with pytest.raises(InputError, match=f'{field} is missing, wanted'):
+    read_card(path)
+
+
+def test_a_card_is_utf_8_wherever_it_is_read(tmp_path, monkeypatch):
+  card = dataclasses.replace(CARD, file='ä.safetensors', training='größer')
+  write_card(tmp_path / 'ä.safetensors', card)
+  text = (tmp_path / 'ä.json').read_bytes().decode('utf-8')
+  assert 'größer' in text
+  monkeypatch.setattr('locale.getpreferredencoding', lambda *_: 'ascii')
+  assert read_card(tmp_path / 'ä.safetensors') == card
 
 
 def test_a_whole_number_does_for_a_width(tmp_path):

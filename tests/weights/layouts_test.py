@@ -9,7 +9,6 @@ from advbct_jax.weights.layouts import (
   pytorch_shape,
   to_flax,
   to_pytorch,
-  unwrap,
 )
 
 RESNET = ['conv1.weight', 'layer1.0.conv1.weight']
@@ -37,29 +36,11 @@ def test_variants_of_a_layout_keep_their_own_names():
   )
 
 
-@pytest.mark.parametrize(
-  'prefix',
-  ['', 'module.', '_orig_mod.module.', 'model.', 'backbone.', 'new_model.'],
-)
-def test_wrappers_are_taken_off(prefix):
-  wrapped = {prefix + name: None for name in RESNET}
-  assert unwrap(wrapped) == ({name: None for name in RESNET}, [])
-
-
-def test_a_prefix_that_not_all_names_have_stays():
-  tensors = {'backbone.conv1.weight': 1, 'fc_emb.weight': 2}
-  assert unwrap(tensors) == (tensors, [])
-
-
-def test_of_an_old_and_a_new_model_the_new_one_is_taken():
-  tensors = {
-    'module.new_model.conv1.weight': 1,
-    'module.old_model.conv1.weight': 2,
-    'module.old_classifier.weight': 3,
-  }
-  assert unwrap(tensors) == (
-    {'conv1.weight': 1},
-    ['old_model.conv1.weight', 'old_classifier.weight'],
+def test_a_layout_may_be_of_one_module_among_others():
+  layout = PUBLISHED.under('model.')
+  assert layout.pytorch_name('params/encoder/bn/scale') == 'model.bn.weight'
+  assert layout.pytorch_name('params/encoder/backbone/conv1/kernel') == (
+    'model.convnet.conv1.weight'
   )
 
 

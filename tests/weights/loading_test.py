@@ -113,6 +113,64 @@ def test_weights_of_a_backbone_leave_the_embedding_fresh_and_say_so(fresh):
   )
 
 
+@pytest.mark.parametrize(
+  ('wrap', 'beside'),
+  [
+    ('', {'fc.0.weight': (8, 16), **_norm('fc.1', 8)}),
+    ('', {'fc.0.weight': (8, 16), 'fc.0.bias': (8,), **_norm('fc.1', 8)}),
+    ('trunk/', {'embedder/0.weight': (8, 16), **_norm('embedder/1', 8)}),
+    ('model.', {'neck.0.weight': (8, 16), **_norm('neck.1', 8)}),
+  ],
+)
+def test_an_embedding_layer_that_the_config_wants_is_loaded(
+  fresh, wrap, beside
+):
+  shapes = {f'{wrap}{name}': shape for name, shape in BACKBONE.items()}
+  tensors = _tensors(shapes | beside | {'arc.weight': (99, 8)})
+  variables, left_fresh = load_encoder_variables(tensors, fresh, 'some')
+  assert left_fresh == []
+  np.testing.assert_array_equal(
+    variables['params']['projection']['kernel'], tensors[next(iter(beside))].T
+  )
+
+
+@pytest.mark.parametrize(
+  'beside',
+  [
+    {'fc.weight': (8, 16), 'fc.bias': (8,)},
+    {'fc.0.weight': (4, 16), **_norm('fc.1', 4)},
+    {'criterion.weight': (5, 16)},
+    {'head.0.weight': (9, 16), 'head.2.weight': (4, 9)},
+    _norm('bottleneck', 16),
+  ],
+  ids=lambda shapes: next(iter(shapes)),
+)
+def test_an_embedding_layer_of_another_form_is_drawn_afresh(fresh, beside):
+  shapes = {f'model.{name}': shape for name, shape in BACKBONE.items()}
+  tensors = _tensors(shapes | beside)
+  variables, left_fresh = load_encoder_variables(tensors, fresh, 'some')
+  assert len(left_fresh) == 5
+  np.testing.assert_array_equal(
+    variables['params']['backbone']['bn1']['bias'], tensors['model.bn1.bias']
+  )
+
+
+@pytest.mark.parametrize(
+  ('names', 'module'),
+  [
+    (['layer1.0.se.weight', 'layer1.0.se.bias'], 'layer1.0.se'),
+    (['conv1.bias'], 'conv1.bias'),
+    (['pool.p', 'layer5.0.a', 'layer5.1.b'], 'layer5,pool'),
+    ([f'{letter}.x' for letter in 'abcdef'], 'NAMES'),
+  ],
+)
+def test_what_is_left_over_is_refused_with_the_flag_that_lets_it_through(
+  fresh, names, module
+):
+  tensors = _tensors(BACKBONE | dict.fromkeys(names, (3,)))
+  assert f'from-pytorch --ignore={module}\n' in _refusal(tensors, fresh)
+
+
 def test_the_given_variables_are_left_as_they_were(fresh):
   load_encoder_variables(_tensors(BACKBONE), fresh, 'some')
   assert all((leaf == 7).all() for leaf in jax.tree.leaves(fresh))
@@ -140,6 +198,7 @@ def test_weights_that_are_missing_left_over_and_misshapen_are_each_named(fresh):
     '    layer1.0.bn2.running_mean\n'
     '  left over:\n'
     '    layer1.1.conv1.weight\n'
+    '    if embeddings do not depend on these: from-pytorch --ignore=layer1.1\n'
     '  of another shape:\n'
     '    conv1.weight is (4, 3, 7, 7), wanted (4, 3, 3, 3)\n'
     'Set config.model.architecture, width, stem, pooling, head and dimension '

@@ -1,4 +1,4 @@
-"""The command line of `train.py`: dry runs, defaults, and how it fails."""
+"""`advbct train`: dry runs, defaults, and how it fails."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from tests.tiny_upgrade import contents
 # Of ml_collections, which imports a config by its file.
 pytestmark = pytest.mark.filterwarnings('ignore:the load_module')
 
-_TRAIN = 'advbct_jax.training.upgrade.train_upgrade'
+_TRAIN = 'advbct_jax.experiment.train_upgrade'
 _STOPPED = StoppedError(3, 8, signal.SIGTERM)
 
 
@@ -38,7 +38,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
 ):
   monkeypatch.chdir(tmp_path)
   before = contents(tmp_path)
-  command('train.py', f'--config={config_file}', '--dry_run')
+  command('train', f'--config={config_file}', '--dry_run')
 
   assert contents(tmp_path) == before
   output = capsys.readouterr().out
@@ -65,8 +65,9 @@ def test_the_workdir_is_called_as_the_config_by_default(
   runs = []
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(_TRAIN, lambda *call: runs.append(call))
-  monkeypatch.setattr('advbct_jax.judge.judge', lambda *_, **__: None)
-  command('train.py', f'--config={config_file}', '--config.epochs=5')
+  for name in ('judge', 'print_judgement'):
+    monkeypatch.setattr(f'advbct_jax.experiment.{name}', lambda *_, **__: None)
+  command('train', f'--config={config_file}', '--config.epochs=5')
 
   ((config, workdir),) = runs
   assert str(workdir) == 'runs/tiny'
@@ -89,7 +90,7 @@ def test_a_training_that_ends_early_says_so_by_its_exit_status(
 
   monkeypatch.setattr(_TRAIN, train_upgrade)
   with pytest.raises(SystemExit) as ended:
-    command('train.py', f'--config={config_file}', f'--workdir={tmp_path}')
+    command('train', f'--config={config_file}', f'--workdir={tmp_path}')
 
   assert ended.value.code == status
   assert capsys.readouterr().err.splitlines()[-1] == message
@@ -133,7 +134,7 @@ def test_unusable_data_is_reported_before_anything_is_trained(
   break_it(broken)
   with pytest.raises(SystemExit) as ended:
     command(
-      'train.py',
+      'train',
       f'--config={config_file}',
       f'--config.data.root={broken}',
       f'--workdir={tmp_path / "workdir"}',
@@ -163,7 +164,7 @@ def test_a_wrong_flag_is_named_with_the_nearest_right_one(
 ):
   with pytest.raises(SystemExit) as ended:
     command(
-      'train.py',
+      'train',
       f'--config={config_file}',
       f'--workdir={tmp_path / "workdir"}',
       *arguments,
@@ -177,7 +178,7 @@ def test_a_wrong_flag_is_named_with_the_nearest_right_one(
 
 def test_a_config_is_required(command, capsys):
   with pytest.raises(SystemExit) as ended:
-    command('train.py')
+    command('train')
 
   assert ended.value.code == 2
   assert '--config' in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`train.run`: a whole upgrade, and what is left to do after it."""
+"""`train_and_judge`: a whole upgrade, and what is left to do after it."""
 
 import dataclasses
 import json
@@ -9,6 +9,7 @@ import pytest
 
 from advbct_jax.embeddings.store import open_store, write_store
 from advbct_jax.errors import InputError
+from advbct_jax.experiment import train_and_judge
 from advbct_jax.training.checkpoints import latest_step
 from advbct_jax.training.logging import read_metrics
 from tests.tiny_upgrade import contents
@@ -27,12 +28,12 @@ def test_an_upgrade_trains_both_encoders_and_judges_them(finished):
 
 
 def test_a_finished_upgrade_is_printed_and_nothing_is_made(
-  finished, config, train, monkeypatch, capsys
+  finished, config, monkeypatch, capsys
 ):
   before = contents(finished)
   for name in ('train_upgrade', 'judge'):
-    monkeypatch.setattr(train, name, None)
-  train.run(config, finished)
+    monkeypatch.setattr(f'advbct_jax.experiment.{name}', None)
+  train_and_judge(config, finished)
 
   assert contents(finished) == before
   output = capsys.readouterr().out
@@ -41,12 +42,12 @@ def test_a_finished_upgrade_is_printed_and_nothing_is_made(
 
 
 def test_other_data_sets_are_judged_without_training_again(
-  finished, config, train, tmp_path
+  finished, config, tmp_path
 ):
   workdir = shutil.copytree(finished, tmp_path / 'workdir')
   metrics = (workdir / 'metrics.jsonl').read_text()
   config.evaluation.data = ('tiny', f'other:{config.data.root}')
-  train.run(config, workdir)
+  train_and_judge(config, workdir)
 
   results = json.loads((workdir / 'results.json').read_text())
   assert list(results['datasets']) == ['tiny', 'other']
@@ -54,12 +55,12 @@ def test_other_data_sets_are_judged_without_training_again(
 
 
 def test_results_in_one_precision_are_not_those_of_another(
-  finished, config, train, tmp_path
+  finished, config, tmp_path
 ):
   workdir = shutil.copytree(finished, tmp_path / 'workdir')
   config.evaluation.dtype = 'bfloat16'
   with pytest.raises(InputError, match='bfloat16 here, float32 there'):
-    train.run(config, workdir)
+    train_and_judge(config, workdir)
 
 
 def test_every_step_is_logged_whole(finished):
@@ -109,10 +110,10 @@ def test_losses_are_finite_and_fall(finished):
 
 
 def test_an_old_encoder_known_by_its_training_vectors_alone_is_not_judged(
-  finished, config, train, tmp_path, capsys
+  finished, config, tmp_path, capsys
 ):
   config.old.path = str(finished / 'old/embeddings/tiny-train')
-  train.run(config, tmp_path)
+  train_and_judge(config, tmp_path)
 
   results = json.loads((tmp_path / 'results.json').read_text())
   assert list(results['datasets']['tiny']) == ['self']
@@ -120,16 +121,16 @@ def test_an_old_encoder_known_by_its_training_vectors_alone_is_not_judged(
 
 
 def test_an_old_encoder_is_judged_once_its_vectors_are_there(
-  finished, config, train, tmp_path
+  finished, config, tmp_path
 ):
   stores = tmp_path / 'stores'
   theirs = finished / 'old/embeddings'
   shutil.copytree(theirs / 'tiny-train', stores / 'tiny-train')
   config.old.path = str(stores)
-  train.run(config, tmp_path / 'new')
+  train_and_judge(config, tmp_path / 'new')
   for name in ('tiny-index', 'tiny-test'):
     shutil.copytree(theirs / name, stores / name)
-  train.run(config, tmp_path / 'new')
+  train_and_judge(config, tmp_path / 'new')
 
   results = json.loads((tmp_path / 'new/results.json').read_text())
   wanted = json.loads((finished / 'results.json').read_text())
@@ -137,7 +138,7 @@ def test_an_old_encoder_is_judged_once_its_vectors_are_there(
 
 
 def test_stores_of_two_encoders_are_not_one_old_side(
-  finished, config, train, tmp_path
+  finished, config, tmp_path
 ):
   stores = tmp_path / 'stores'
   shutil.copytree(finished / 'old/embeddings', stores)
@@ -146,12 +147,12 @@ def test_stores_of_two_encoders_are_not_one_old_side(
   (stores / 'tiny-index/card.json').write_text(changed)
   config.old.path = str(stores)
   with pytest.raises(InputError, match='weights: others there'):
-    train.run(config, tmp_path / 'new')
+    train_and_judge(config, tmp_path / 'new')
   assert not (tmp_path / 'new/checkpoints').exists()
 
 
 def test_a_finished_run_is_held_against_the_old_encoder_that_is_named(
-  finished, config, train, tmp_path
+  finished, config, tmp_path
 ):
   workdir = shutil.copytree(finished, tmp_path / 'workdir')
   theirs = open_store(finished / 'old/embeddings/tiny-train')
@@ -159,14 +160,12 @@ def test_a_finished_run_is_held_against_the_old_encoder_that_is_named(
   write_store(tmp_path / 'other', card, theirs.ids(), 2 * theirs.read())
   config.old.path = str(tmp_path / 'other')
   with pytest.raises(InputError, match=r'old_side: .* there, .* here'):
-    train.run(config, workdir)
+    train_and_judge(config, workdir)
 
 
-def test_without_a_retrieval_set_nothing_is_judged(
-  config, train, tmp_path, capsys
-):
+def test_without_a_retrieval_set_nothing_is_judged(config, tmp_path, capsys):
   config.evaluation.data = ()
-  train.run(config, tmp_path)
+  train_and_judge(config, tmp_path)
 
   assert not (tmp_path / 'results.json').exists()
   output = capsys.readouterr().out
@@ -178,8 +177,8 @@ def test_without_a_retrieval_set_nothing_is_judged(
   'field', ['batch_size', 'epochs', 'log.every_steps', 'model.width']
 )
 def test_what_must_be_positive_is_refused_before_training(
-  config, train, tmp_path, field
+  config, tmp_path, field
 ):
   config.update_from_flattened_dict({field: 0})
   with pytest.raises(InputError, match=f'config.{field} is 0'):
-    train.run(config, tmp_path)
+    train_and_judge(config, tmp_path)

@@ -1,11 +1,11 @@
-"""`python -m advbct_jax.adapters`, and `--adapter` of the evaluation."""
+"""`advbct adapters`, and `--adapter` of the evaluation."""
 
 import json
 
 import numpy as np
 import pytest
 
-from advbct_jax.adapters.__main__ import main
+from advbct_jax.commands.adapters import main
 from advbct_jax.embeddings.store import open_store
 from tests.adapters.small_stores import random_rotation, write
 
@@ -43,7 +43,7 @@ def test_an_adapter_is_fitted_and_a_store_mapped(capsys):
 
 def test_the_same_fit_again_is_fine_and_does_nothing(capsys, monkeypatch):
   main(['fit', 'ridge', 'new', 'old', 'map', '--penalty=0.1', '--seed=2'])
-  monkeypatch.setattr('advbct_jax.adapters.__main__.fit_adapter', None)
+  monkeypatch.setattr('advbct_jax.adapters.fitting.fit_adapter', None)
   main(['fit', 'ridge', 'new', 'old', 'map', '--penalty=0.1', '--seed=2'])
 
   assert 'map: is there already' in capsys.readouterr().out
@@ -118,7 +118,7 @@ def test_evaluation_takes_an_adapter(command, tmp_path, kind):
       )
   main(['fit', kind, 'new', 'old', 'map'])
   command(
-    'evaluate.py',
+    'evaluate',
     '--old=old-stores',
     '--new=new-stores',
     f'--data=mine:{root}',

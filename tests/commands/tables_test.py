@@ -1,8 +1,8 @@
-"""`python -m advbct_jax.comparison`."""
+"""`advbct tables`."""
 
 import pytest
 
-from advbct_jax.comparison.__main__ import main
+from advbct_jax.commands.tables import main
 from advbct_jax.comparison.results import read_results, write_results
 from tests.comparison.made_up_cells import METRIC, make_cell, make_grid
 

@@ -2,15 +2,13 @@
 
 import dataclasses
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from advbct_jax.commands.embed import main
 from advbct_jax.data import gldv2
 from advbct_jax.data.ground_truth import RetrievalSet
-from advbct_jax.embed import main
 from advbct_jax.embeddings.store import open_store
 from tests.tiny_upgrade import contents
 
@@ -108,23 +106,6 @@ def test_embedding_is_in_float32_unless_asked_and_the_two_are_not_mixed(
   assert open_store(store).card.compute_dtype == 'float32'
   difference = np.abs(rounded - open_store(store).read()).max()
   assert 0 < difference < 0.1 * np.abs(rounded).max()
-
-
-def test_help_is_printed_before_anything_large_is_imported():
-  script = (
-    'import sys\n'
-    'from advbct_jax.embed import main\n'
-    'try:\n'
-    "  main(['--help'])\n"
-    'finally:\n'
-    "  large = {'jax', 'flax', 'orbax', 'numpy', 'faiss', 'matplotlib'}\n"
-    '  assert not large & sys.modules.keys()\n'
-  )
-  ran = subprocess.run(
-    [sys.executable, '-c', script], capture_output=True, text=True, check=False
-  )
-  assert (ran.returncode, ran.stderr) == (0, '')
-  assert '--data_root' in ran.stdout
 
 
 def test_an_unfinished_run_is_refused(config, run, capsys):

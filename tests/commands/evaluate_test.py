@@ -1,4 +1,4 @@
-"""`evaluate.py` on the real ground truth of ROxford, with made-up vectors."""
+"""`advbct evaluate` on the ground truth of ROxford, with made-up vectors."""
 
 import json
 import pathlib
@@ -12,7 +12,7 @@ from advbct_jax.data.images import digest_ids
 from advbct_jax.embeddings.store import Card, write_store
 from advbct_jax.retrieval.metrics import PRECISION_DEPTHS, revisited_metrics
 
-GOLDENS = pathlib.Path(__file__).parent / 'goldens'
+GOLDENS = pathlib.Path(__file__).parents[1] / 'goldens'
 QUERIES, GALLERY = 70, 4993
 QUERY_IDS = [f'query_{number}' for number in range(QUERIES)]
 GALLERY_IDS = [f'image_{number}' for number in range(GALLERY)]
@@ -113,7 +113,7 @@ def test_random_vectors_give_the_figures_of_their_sorted_similarities(
   old_queries, old_gallery = random_vectors(tmp_path / 'old', 1)
   new_queries, new_gallery = random_vectors(tmp_path / 'new', 2)
   command(
-    'evaluate.py',
+    'evaluate',
     f'--old={tmp_path / "old"}',
     f'--new={tmp_path / "new"}',
     '--data=roxford5k',
@@ -157,7 +157,7 @@ def test_the_published_ranking_gives_the_published_figures(
   write_vectors(folder, right, QUERY_IDS, queries)
   write_vectors(folder, wrong, QUERY_IDS, queries[::-1])
   command(
-    'evaluate.py', f'--new={folder}', f'--data=roxford5k:{data_root}', *flags
+    'evaluate', f'--new={folder}', f'--data=roxford5k:{data_root}', *flags
   )
 
   results = json.loads((folder / 'evaluation/results.json').read_text())
@@ -190,7 +190,7 @@ def test_a_wrong_command_line_says_what_is_wanted(
 ):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(SystemExit) as ended:
-    command('evaluate.py', *arguments)
+    command('evaluate', *arguments)
 
   assert ended.value.code == 2
   message = capsys.readouterr().err
@@ -205,7 +205,7 @@ def test_an_encoder_that_is_nowhere_is_refused(
 ):
   with pytest.raises(SystemExit) as ended:
     command(
-      'evaluate.py',
+      'evaluate',
       f'--new={tmp_path / "nowhere"}',
       f'--data=roxford5k:{data_root}',
     )

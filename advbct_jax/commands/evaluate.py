@@ -1,0 +1,100 @@
+"""Judges encoders on retrieval sets."""
+
+from collections.abc import Sequence
+import pathlib
+import sys
+
+from absl import flags
+
+from advbct_jax.command_line import exit_with_message
+from advbct_jax.commands.parsing import parse_flags
+from advbct_jax.errors import InputError
+
+_DESCRIPTION = """\
+Judges encoders on retrieval sets.
+
+  advbct evaluate --old=RUN --new=RUN --data=roxford5k,rparis6k \\
+    --data_root=FOLDER
+
+An encoder is the workdir of a run, an embedding store or a folder of stores."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Runs the command line.
+
+  Args:
+    arguments: what follows the command's name; None takes `sys.argv`.
+  """
+  with exit_with_message():
+    values = parse(sys.argv[1:] if arguments is None else arguments)
+    from advbct_jax.api import evaluate
+    from advbct_jax.embeddings.store import is_store
+    from advbct_jax.judge import print_judgement
+
+    if not values.workdir and is_store(values.new):
+      raise InputError(
+        f'--new={values.new}: a store, in which results have no place. Name a '
+        'folder for them by --workdir.'
+      )
+    workdir = pathlib.Path(values.workdir or f'{values.new}/evaluation')
+    results = evaluate(
+      values.new,
+      values.data,
+      workdir,
+      old=values.old,
+      independent=values.independent,
+      adapter=values.adapter,
+      data_root=values.data_root,
+      crop_queries=values.crop_queries,
+      batch_size=values.batch_size,
+      workers=values.workers,
+      dtype=values.dtype,
+    )
+    print_judgement(results, workdir)
+
+
+def parse(arguments: Sequence[str]) -> flags.FlagValues:
+  """Reads the command line, or ends the program."""
+  values = flags.FlagValues()
+  for name, meaning in (
+    ('old', 'the encoder that filled the index'),
+    ('new', 'the encoder to upgrade to'),
+    (
+      'independent',
+      'the new model trained without any tie to the old one; gives the scores',
+    ),
+    (
+      'adapter',
+      "the folder of an adapter, which maps the new encoder's vectors where "
+      'they are compared with old ones (advbct adapters fit)',
+    ),
+    ('data_root', 'where each NAME of --data lies'),
+    ('workdir', 'where results go; NEW/evaluation by default'),
+  ):
+    flags.DEFINE_string(name, None, meaning, flag_values=values)
+  flags.DEFINE_list(
+    'data', None, 'data sets: NAME or NAME:ROOT, …', flag_values=values
+  )
+  flags.DEFINE_bool(
+    'crop_queries',
+    True,
+    'crop queries to their boxes, which is the standard of ROxford and RParis; '
+    '--nocrop_queries is the protocol of the AdvBCT paper',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'batch_size', 256, 'images at a time', flag_values=values
+  )
+  flags.DEFINE_integer(
+    'workers', 0, 'processes that decode images', flag_values=values
+  )
+  flags.DEFINE_enum(
+    'dtype',
+    'float32',
+    ['float32', 'bfloat16'],
+    'what the encoders of runs compute in; stores of the two are not mixed',
+    flag_values=values,
+  )
+  flags.mark_flags_as_required(['new', 'data'], flag_values=values)
+  parse_flags(values, 'advbct evaluate', _DESCRIPTION, arguments)
+  return values

@@ -1,0 +1,175 @@
+"""Prepares data: own images, records, the drawn landmarks."""
+
+import argparse
+from collections.abc import Sequence
+import pathlib
+import shlex
+from typing import TYPE_CHECKING
+
+from advbct_jax.command_line import exit_with_message
+from advbct_jax.commands.parsing import Parser
+from advbct_jax.errors import InputError
+
+if TYPE_CHECKING:
+  from advbct_jax.data.own_images import Split
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Runs the command line.
+
+  Args:
+    arguments: what follows the command's name; None takes `sys.argv`.
+  """
+  flags = parse(arguments)
+  with exit_with_message():
+    flags.run(flags)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+  """Reads the command line, or ends the program."""
+  parser = Parser(prog='advbct prepare', description='Prepares data sets.')
+  commands = parser.add_subparsers(dest='command', required=True)
+
+  own = commands.add_parser(
+    'own',
+    help="bring your own images into GLDv2's layout",
+    description="Brings your own images into GLDv2's layout.",
+  )
+  own.add_argument(
+    'images',
+    type=pathlib.Path,
+    help='a folder with a folder a class, or a CSV file: path,label',
+  )
+  own.add_argument('out', type=pathlib.Path, help='the new folder')
+  own.add_argument(
+    '--held_out',
+    type=float,
+    default=0.2,
+    help='the part of the classes kept for index and queries (%(default)s)',
+  )
+  own.add_argument(
+    '--seed', type=int, default=0, help='chooses them (%(default)s)'
+  )
+  own.add_argument(
+    '--upright',
+    action='store_true',
+    default=True,
+    help='turn images by their EXIF orientation, as viewers do (the default)',
+  )
+  own.add_argument(
+    '--noupright',
+    dest='upright',
+    action='store_false',
+    help='take images as they are stored',
+  )
+  own.set_defaults(run=_own)
+
+  records = commands.add_parser(
+    'records',
+    help='pack a data set into ArrayRecord files',
+    description='Packs a data set into ArrayRecord files, which take its '
+    'place.',
+  )
+  records.add_argument(
+    'data', help='NAME:ROOT, such as gldv2:/data/gldv2 or roxford5k:/data'
+  )
+  records.add_argument('out', type=pathlib.Path, help='the new folder')
+  records.add_argument(
+    '--longest_side',
+    type=int,
+    help='in pixels; larger images are shrunk to it, save cropped queries',
+  )
+  records.set_defaults(run=_records)
+
+  landmarks = commands.add_parser(
+    'landmarks',
+    help='draw landmarks, as those of the demo',
+    description='Draws the default landmarks into a folder, and a sheet of '
+    'them.',
+  )
+  landmarks.add_argument('out', help='the new folder')
+  landmarks.add_argument('--sheet', help='PNG file for a contact sheet')
+  landmarks.set_defaults(run=_landmarks)
+  return parser.parse_args(arguments)
+
+
+def _training_command(root: pathlib.Path, classes: int | None = None) -> str:
+  """The command that trains on a folder, of so many classes, if few."""
+  from advbct_jax.data.file_names import printable
+
+  name = root.name
+  command = [
+    'advbct train --config=gldv2',
+    shlex.quote(f'--config.data.root={printable(root)}'),
+    shlex.quote(f'--config.data.name={printable(name)}'),
+    f'--config.evaluation.data="({printable(name)!r},)"',
+    shlex.quote(f'--workdir=runs/{printable(name)}'),
+  ]
+  # Of three classes the config's 30% are none.
+  if classes is not None and classes < 4:
+    command.append('--config.data.split.old_fraction=0.5')
+  return ' '.join(command)
+
+
+def _own(flags: argparse.Namespace) -> None:
+  from advbct_jax.data.own_images import prepare_own_images
+
+  split = prepare_own_images(
+    flags.images, flags.out, flags.held_out, flags.seed, flags.upright
+  )
+  print(_say_what_next(flags.out, split))
+
+
+def _say_what_next(out: pathlib.Path, split: 'Split') -> str:
+  """What has become of own images, and what to do with them."""
+  from advbct_jax.data.file_names import printable
+
+  done = (
+    f'{printable(out)}: {len(split.train)} images to train on; held out: '
+    f'{len(split.index)} index images and {len(split.test)} queries.\n'
+  )
+  classes = len({image.landmark for image in split.train})
+  if classes < 2:
+    return done + (
+      'One class is left to train on, and training needs two: add a class, or '
+      'lower --held_out, and prepare them again. As they are, encoders can be '
+      'judged on them:\n'
+      '  advbct evaluate --old=… --new=… '
+      + shlex.quote(f'--data={printable(out.name)}:{printable(out)}')
+    )
+  data = shlex.quote(f'gldv2:{printable(out)}')
+  return done + (
+    'Next, train on them:\n'
+    f'  {_training_command(out, classes)}\n'
+    'or first pack them, if they are many:\n'
+    f'  advbct prepare records {data} '
+    + shlex.quote(f'{printable(out)}_records')
+  )
+
+
+def _records(flags: argparse.Namespace) -> None:
+  from advbct_jax.data import records
+  from advbct_jax.data.named_sets import find_data
+
+  out, longest_side = flags.out, flags.longest_side
+  if longest_side is not None and longest_side < 1:
+    raise InputError(
+      f'--longest_side: found {longest_side}, wanted a number of pixels. Try '
+      '512.'
+    )
+  found = find_data(flags.data)
+  if found.layout == 'gldv2':
+    records.prepare_gldv2(found.root, out, longest_side)
+    use = _training_command(out)
+  else:
+    records.prepare_revisited(found.root, found.name, out, longest_side)
+    use = f'advbct evaluate --old=… --new=… --data={found.name}:{out}'
+  print(f'{out}: whole, and takes the place of {found.root}. Next:\n  {use}')
+
+
+def _landmarks(flags: argparse.Namespace) -> None:
+  from advbct_jax.drawn_landmarks.data_set import contact_sheet, draw_landmarks
+
+  draw_landmarks(flags.out)
+  if flags.sheet:
+    contact_sheet(flags.out).save(flags.sheet)

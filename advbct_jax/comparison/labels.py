@@ -1,0 +1,81 @@
+"""How methods, starts and adapters are written and drawn.
+
+A method's class and an adapter's kind say it. Any other name is a variant that
+a config has named: it is written as it is named, in one colour for all of them.
+"""
+
+from advbct_jax.adapters.kinds import ADAPTERS
+from advbct_jax.methods import METHODS
+
+# What the others are held against, and not one of them: it cannot serve an old
+# gallery, and its self-test is the price that they are measured by.
+REFERENCE = ('independent', 'fresh')
+
+_MARKERS = {'fresh': 'o', 'old': 's', 'aligned': '^'}
+_OTHER_MARKER = 'v'
+# Of Tol's palette, far from those of the methods.
+_OTHER_COLOR = '#882255'
+
+
+def method_label(method: str) -> str:
+  """How a method is written.
+
+  Args:
+    method: a key of `METHODS`, or a variant's name.
+  """
+  return getattr(METHODS.get(method), 'label', _spell(method))
+
+
+def method_color(method: str) -> str:
+  """In which colour a method is drawn, #RRGGBB.
+
+  Args:
+    method: a key of `METHODS`, or a variant's name.
+  """
+  return getattr(METHODS.get(method), 'color', _OTHER_COLOR)
+
+
+def start_label(start: str) -> str:
+  """How a start, or the adapter in its place, is written.
+
+  Args:
+    start: a key of `ADAPTERS`, or a start's name.
+  """
+  return ADAPTERS[start].label if start in ADAPTERS else _spell(start)
+
+
+def start_marker(start: str) -> str:
+  """With which of Matplotlib's markers a start or an adapter is drawn.
+
+  Args:
+    start: a key of `ADAPTERS`, or a start's name.
+  """
+  if start in ADAPTERS:
+    return ADAPTERS[start].marker
+  return _MARKERS.get(start, _OTHER_MARKER)
+
+
+def row_label(method: str, start: str) -> str:
+  """How a method from one start is written in a sentence or beside a point.
+
+  Training from fresh weights is the rule and goes without saying; of an adapter
+  the method does, which is `independent` always.
+
+  Args:
+    method: a key of `METHODS`, or a variant's name.
+    start: a key of `ADAPTERS`, or a start's name.
+
+  >>> row_label('bct', 'fresh'), row_label('independent', 'ridge')
+  ('BCT', 'ridge')
+  >>> row_label('no_norm', 'aligned')
+  'no norm (aligned)'
+  """
+  if start == 'fresh':
+    return method_label(method)
+  if start in ADAPTERS:
+    return start_label(start)
+  return f'{method_label(method)} ({start_label(start)})'
+
+
+def _spell(name: str) -> str:
+  return name.replace('_', ' ')

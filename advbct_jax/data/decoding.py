@@ -1,0 +1,185 @@
+"""From encoded images, of whatever kind people have, to pixels; and to JPEG."""
+
+from collections.abc import Iterator
+import contextlib
+import io
+
+import numpy as np
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+
+from advbct_jax.errors import InputError
+
+# Pillow refuses PNGs whose colour profile or comments inflate to more than
+# 1 MiB apiece, as those of editors and of image generators do; their pixels are
+# fine. A bound there must be, for a kilobyte can inflate to a gigabyte.
+PngImagePlugin.MAX_TEXT_CHUNK = 64 * 2**20
+PngImagePlugin.MAX_TEXT_MEMORY = 256 * 2**20
+
+# How to turn an image by its EXIF orientation; 1 is upright.
+_TURNS = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
+
+_TIFF_BITS_PER_SAMPLE = 258
+
+
+def decode_image(
+  encoded: bytes,
+  size: int,
+  box: np.ndarray | None = None,
+  upright: bool = False,
+) -> np.ndarray:
+  """Decodes an image, crops it, and squashes it to a square.
+
+  Resampling is PIL's antialiased bilinear filter, which torchvision's `Resize`
+  uses on PIL images.
+
+  Args:
+    encoded: an image of a format that Pillow reads. Of several pictures in it
+      the first is taken; what `flatten` does is done to it.
+    size: side of the result in pixels.
+    box: [4] x1, y1, x2, y2 in pixels to crop to first, after any turning.
+    upright: whether the image is turned by its EXIF orientation. (Pillow turns
+      TIFFs in any case.)
+
+  Returns:
+    [size, size, 3] uint8 RGB.
+  """
+  with Image.open(io.BytesIO(encoded)) as image:
+    rgb = flatten(image).convert('RGB')
+    if upright:
+      rgb = turn_upright(rgb, image)
+  if box is not None:
+    rgb = rgb.crop(tuple(box.tolist()))
+  if rgb.size != (size, size):
+    rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
+  return np.asarray(rgb)
+
+
+def flatten(image: Image.Image) -> Image.Image:
+  """Makes an opaque image of 8 bits a channel.
+
+  Transparent images are laid on white. Grey of 16 bits is scaled to 8; so is
+  grey of 32 bits, whose format says not which value is white: it is the
+  smallest of 1 (of floats), 255 and 65535 that no value exceeds, or else the
+  image's own range becomes black to white.
+
+  Args:
+    image: of any mode.
+
+  Returns:
+    An image of the mode L or RGB; the given one where it is such already.
+  """
+  if image.mode.startswith('I') or image.mode == 'F':
+    return _scale_grey(image)
+  if image.has_transparency_data:
+    # There is no way to RGBA from grey that is multiplied by its opacity.
+    straight = image.convert('LA') if image.mode == 'La' else image
+    rgba = straight.convert('RGBA')
+    white = Image.new('RGBA', rgba.size, 'white')
+    return Image.alpha_composite(white, rgba).convert('RGB')
+  if image.mode == '1':
+    return image.convert('L')
+  return image if image.mode in ('L', 'RGB') else image.convert('RGB')
+
+
+def turn_upright(pixels: Image.Image, source: Image.Image) -> Image.Image:
+  """Turns or mirrors pixels by the EXIF orientation of their source.
+
+  Args:
+    pixels: of the source, in the order that they are stored in.
+    source: what was decoded.
+
+  Returns:
+    The image as a viewer shows it; the given one where that is upright.
+  """
+  # Pillow has turned a TIFF, and taken the tag away, once it is loaded.
+  source.load()
+  try:
+    orientation = source.getexif().get(ExifTags.Base.Orientation, 1)
+  # Cameras and editors write EXIF that breaks its parser in many ways. The
+  # pixels are good all the same, and nobody can say which way is up.
+  except Exception:
+    return pixels
+  turn = _TURNS.get(orientation)
+  return pixels if turn is None else pixels.transpose(turn)
+
+
+def encode_jpeg(image: Image.Image, quality: int) -> bytes:
+  """Encodes an image that is flat and upright, without what it said of itself.
+
+  Args:
+    image: of the mode L or RGB.
+    quality: as libjpeg counts it, to 100.
+  """
+  encoded = io.BytesIO()
+  # Pillow would take over a comment, and fails where a GIF's is too long.
+  image.save(encoded, 'JPEG', quality=quality, comment=b'')
+  return encoded.getvalue()
+
+
+@contextlib.contextmanager
+def refuse_undecodable(where: str, doing: str = 'decode') -> Iterator[None]:
+  """Turns whatever a decoder raises into an error that names the image.
+
+  Args:
+    where: the image lies, as a person would look for it.
+    doing: what cannot be done.
+
+  Raises:
+    InputError: for any exception but a lack of memory, which is no fault of the
+      image.
+  """
+  try:
+    yield
+  except (InputError, MemoryError):
+    raise
+  # Each of Pillow's decoders raises what its author thought of: OSError,
+  # SyntaxError, ValueError, struct.error, IndexError, …; a list has gaps.
+  except Exception as error:
+    if isinstance(error, UnidentifiedImageError):
+      # Its own text is the address of a buffer.
+      reason = 'it has no format that Pillow reads'
+    else:
+      reason = f'{error}' or type(error).__name__
+    raise InputError(
+      f'{where}: cannot {doing} the image ({reason}). A whole JPEG, PNG or '
+      'other image is wanted; fetch or export it again, or leave it out.'
+    ) from error
+
+
+def _scale_grey(image: Image.Image) -> Image.Image:
+  """Scales grey of more than 8 bits; Pillow's own conversion clips it."""
+  values = np.asarray(image)
+  if image.mode.startswith('I;'):
+    # Of TIFFs some have 12 bits a pixel.
+    tags = getattr(image, 'tag_v2', {})
+    low, high = 0.0, 2.0 ** tags.get(_TIFF_BITS_PER_SAMPLE, (16,))[0] - 1
+  else:
+    low, high = _find_range(values)
+  scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+  grey = np.nan_to_num(scaled.round().clip(0, 255)).astype(np.uint8)
+  # A PNG can name one grey that stands for transparent.
+  transparent = image.info.get('transparency')
+  if isinstance(transparent, int):
+    grey[values == transparent] = 255
+  return Image.fromarray(grey)
+
+
+def _find_range(values: np.ndarray) -> tuple[float, float]:
+  """Which values of [H, W] greys are black and white."""
+  finite = values[np.isfinite(values)]
+  if not finite.size:
+    return 0.0, 1.0
+  low, high = float(finite.min()), float(finite.max())
+  floats = np.issubdtype(values.dtype, np.floating)
+  for white in (1.0, 255.0, 65535.0) if floats else (255.0, 65535.0):
+    if low >= 0 and high <= white:
+      return 0.0, white
+  return low, max(high, low + 1)

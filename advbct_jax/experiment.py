@@ -1,0 +1,90 @@
+"""An experiment from its config: trains an upgrade, then judges it."""
+
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from advbct_jax.data.configured_sets import open_data
+from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
+from advbct_jax.judge import has_embeddings, judge, print_judgement
+from advbct_jax.methods import find_method
+from advbct_jax.training.checkpoints import latest_step, read_config
+from advbct_jax.training.old_side import old_path
+from advbct_jax.training.upgrade import train_upgrade
+from advbct_jax.training.workdir import require_same_run
+
+
+def train_and_judge(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+  """Trains and judges, or prints the result where that is done.
+
+  Args:
+    config: of the experiment.
+    workdir: where everything goes.
+  """
+  if latest_step(workdir) is not None:
+    require_same_run(workdir, config)
+    if results := _finished_results(config, workdir):
+      print(f'{workdir}: all done')
+      print_judgement(results, workdir)
+      return
+  retrieval_sets = open_data(config)
+  old = None
+  if find_method(config.method).needs_old_model:
+    path = old_path(config, workdir)
+    selections = workdir / 'embeddings' / 'old'
+    if not config.old.path or has_embeddings(
+      path, retrieval_sets, f'{config.data.name}-train', selections
+    ):
+      old = path
+  train_upgrade(config, workdir)
+  if not retrieval_sets:
+    print('config.evaluation.data names no data set, so nothing is judged')
+    return
+  results = judge(
+    {'old': old, 'new': workdir},
+    retrieval_sets,
+    workdir,
+    batch_size=config.evaluation.batch_size,
+    workers=config.data.workers,
+    dtype=config.evaluation.dtype,
+  )
+  print_judgement(results, workdir)
+
+
+def _finished_results(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any] | None:
+  """The results of a workdir, if they are what the config asks for.
+
+  Where data or old encoder have moved, they may be others: then everything is
+  opened and compared again, which costs little where nothing is left to do.
+  """
+  path = workdir / 'results.json'
+  if not path.exists() or not (workdir / 'report.md').exists():
+    return None
+  before = read_config(workdir)
+  if (before.data.root, before.old.path) != (config.data.root, config.old.path):
+    return None
+  results = json.loads(path.read_text())
+  names = [spec.partition(':')[0] for spec in config.evaluation.data]
+  same_protocol = all(
+    facts['query_crop'] == config.evaluation.crop_queries
+    for facts in results['protocol'].values()
+    if facts.get('kind') == 'revisited'
+  )
+  # An old encoder that could not be judged then may have its vectors now.
+  both = (
+    'old' in results['encoders']
+    or not find_method(config.method).needs_old_model
+  )
+  new = results['encoders']['new']
+  same_dtype = (
+    new.get('compute_dtype', UNSAID_COMPUTE_DTYPE) == config.evaluation.dtype
+  )
+  same_sets = list(results['datasets']) == names
+  wanted = same_sets and same_protocol and both and same_dtype
+  return results if wanted else None

@@ -1,0 +1,140 @@
+"""The tiny upgrade as fixtures, commands as functions, examples in a folder."""
+
+from collections.abc import Callable, Iterator
+import pathlib
+import shutil
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+import ml_collections
+import pytest
+
+from advbct_jax import commands
+from advbct_jax.api import evaluate
+from advbct_jax.convert.faiss_export import export_index
+from advbct_jax.convert.to_pytorch import export_weights
+from advbct_jax.embeddings.store import open_store
+from advbct_jax.experiment import train_and_judge
+from advbct_jax.models.resnet import RESNETS
+from advbct_jax.retrieval.service_index import Recipe
+from tests.tiny_upgrade import TINY, tiny_config, write_landmarks
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compilation_folder(
+  tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[pathlib.Path]:
+  """Where compiled steps lie, so that each is compiled once a session."""
+  folder = tmp_path_factory.mktemp('compiled')
+  with pytest.MonkeyPatch.context() as patch:
+    for name, value in (
+      ('jax_compilation_cache_dir', str(folder)),
+      ('jax_persistent_cache_min_compile_time_secs', 0.1),
+    ):
+      jax.config.update(name, value)
+      patch.setenv(name.upper(), str(value))  # for processes of tests
+    compilation_cache.reset_cache()
+    yield folder
+
+
+@pytest.fixture(scope='session')
+def landmarks(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """The tiny landmarks; not to be changed."""
+  return write_landmarks(tmp_path_factory.mktemp('landmarks'))
+
+
+@pytest.fixture
+def config(
+  landmarks: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> ml_collections.ConfigDict:
+  """The config of the tiny upgrade, whose backbone it makes known."""
+  monkeypatch.setitem(RESNETS, 'tiny', TINY)
+  return tiny_config(landmarks)
+
+
+@pytest.fixture(scope='session')
+def finished(
+  landmarks: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+  """The workdir of a tiny upgrade that is all done; not to be changed."""
+  workdir = tmp_path_factory.mktemp('finished')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(RESNETS, 'tiny', TINY)
+    train_and_judge(tiny_config(landmarks), workdir)
+  return workdir
+
+
+@pytest.fixture(scope='session')
+def run_of_examples(
+  finished: pathlib.Path,
+  landmarks: pathlib.Path,
+  tmp_path_factory: pytest.TempPathFactory,
+) -> pathlib.Path:
+  """What the documentation's examples name, made small.
+
+  A finished upgrade in `runs/demo`, which was judged on `runs/landmarks` too;
+  its data in `data`, its encoder in `encoder.safetensors`, an index in
+  `index.faiss`, and the picture `photo.jpg`.
+  """
+  folder = tmp_path_factory.mktemp('examples')
+  shutil.copytree(finished, folder / 'runs/demo')
+  shutil.copytree(landmarks, folder / 'data')
+  (folder / 'runs/landmarks').symlink_to(folder / 'data')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(RESNETS, 'tiny', TINY)
+    export_weights(finished, folder / 'encoder.safetensors')
+    evaluate(
+      folder / 'runs/demo',
+      [f'landmarks:{folder / "data"}'],
+      folder / 'judged',
+      old=folder / 'runs/demo/old',
+    )
+  export_index(
+    open_store(folder / 'runs/demo/embeddings/landmarks-index'),
+    folder / 'index.faiss',
+    Recipe('flat'),
+    report=False,
+  )
+  shutil.copy(next(landmarks.rglob('*.jpg')), folder / 'photo.jpg')
+  return folder
+
+
+@pytest.fixture
+def example_folder(
+  run_of_examples: pathlib.Path,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+) -> pathlib.Path:
+  """The working directory of one example, with what it may name."""
+  # What an example makes goes beside the links, not into what is shared.
+  (tmp_path / 'runs').mkdir()
+  for path in run_of_examples.glob('runs/*'):
+    (tmp_path / 'runs' / path.name).symlink_to(path)
+  for path in run_of_examples.glob('*'):
+    if path.name not in ('runs', 'judged'):
+      (tmp_path / path.name).symlink_to(path)
+  monkeypatch.setitem(RESNETS, 'tiny', TINY)
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _folder_of_doctests(request: pytest.FixtureRequest) -> None:
+  """Runs the examples of what is public where there is something to run on."""
+  item = request.node
+  if isinstance(item, pytest.DoctestItem) and any(
+    'import advbct_jax' in example.source for example in item.dtest.examples
+  ):
+    request.getfixturevalue('example_folder')
+
+
+@pytest.fixture
+def command(
+  monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., None]:
+  """Runs `advbct` in this process: `command('train', '--config=…')`.
+
+  Where the command would end, `SystemExit` is raised.
+  """
+  monkeypatch.setattr('absl.logging.set_verbosity', lambda level: None)
+  return lambda *line: commands.main(line)

@@ -100,7 +100,8 @@ def _take_steps(
         checkpoints.save(state)
       if stop:
         break
+    # Before anything says that it is saved.
+    checkpoints.wait()
     # A signal may also have come while the last step was being saved.
     if interruption.signal is not None:
-      checkpoints.wait()
       raise StoppedError(step, run.steps, interruption.signal)

@@ -1,6 +1,7 @@
 """What a comparison would run, and how long that may take."""
 
 from collections.abc import Sequence
+import functools
 import json
 import os
 import pathlib
@@ -42,10 +43,8 @@ def describe_jobs(
   Raises:
     InputError: if the training images cannot be found.
   """
-  training_sets = _TrainingSets()
   steps = {
-    job.name: training_sets.steps(job.config) if job.trains else 0
-    for job in jobs
+    job.name: _count_steps(job.config) if job.trains else 0 for job in jobs
   }
   taken = read_times(root)
   rates = _measured_rates(jobs, root, steps, taken)
@@ -76,23 +75,22 @@ def describe_jobs(
   return '\n'.join(lines)
 
 
-class _TrainingSets:
-  """How many steps trainings take; reads each table once."""
+# A grid has hundreds of jobs on one table, of a million rows in GLDv2.
+@functools.cache
+def _read_labels(root: str, name: str) -> np.ndarray:
+  labels = gldv2.load_train(pathlib.Path(root), name).labels
+  assert labels is not None
+  return labels
 
-  def __init__(self) -> None:
-    self._labels: dict[str, np.ndarray] = {}
 
-  def steps(self, config: ml_collections.ConfigDict) -> int:
-    root = config.data.root
-    if root not in self._labels:
-      images = gldv2.load_train(pathlib.Path(root), config.data.name)
-      assert images.labels is not None
-      self._labels[root] = images.labels
-    labels = self._labels[root]
-    count = len(labels)
-    if config.data.part == 'old':
-      count = len(split_training_set(labels, **config.data.split).old_rows)
-    return config.epochs * (count // config.batch_size)
+def _count_steps(config: ml_collections.ConfigDict) -> int:
+  """How many steps a training takes."""
+  labels = _read_labels(config.data.root, config.data.name)
+  count = len(labels)
+  if config.data.part == 'old':
+    count = len(split_training_set(labels, **config.data.split).old_rows)
+  # The training leaves out the images of an epoch that fill no batch.
+  return config.epochs * (count // config.batch_size)
 
 
 def _cost_key(config: ml_collections.ConfigDict) -> str:
@@ -126,6 +124,7 @@ def _measured_rates(
 def _time_steps(config: ml_collections.ConfigDict) -> float:
   """Seconds of a step of a config, on made-up images, compilation aside."""
   config = config.copy_and_resolve_references()
+  # A method's own share of a step is small, and it would ask for an old side.
   config.method = 'independent'
   config.model.init_weights = ''
   size, count = config.data.image_size, config.batch_size

@@ -11,6 +11,7 @@ from advbct_jax.adapters.adapter import is_fitted, load_adapter, save_adapter
 from advbct_jax.adapters.fitting import fit_adapter, mean_cosine, plan_adapter
 from advbct_jax.adapters.kinds import ADAPTERS
 from advbct_jax.adapters.mapping import adapt_store
+from advbct_jax.adapters.pairs import Pairs
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.embeddings.store import open_store
 
@@ -81,11 +82,17 @@ def _run_fit(flags: argparse.Namespace) -> None:
     return
   adapter = fit_adapter(flags.kind, new, old, seed=flags.seed, **options)
   save_adapter(adapter, flags.adapter)
+  pairs = Pairs(new, old)
   print(
     f'{flags.adapter}: {flags.kind}, width {new.card.dimension} to '
-    f'{adapter.dimension}, fitted to {new.card.count} images; their mapped and '
+    f'{adapter.dimension}, fitted to {len(pairs)} images; their mapped and '
     f'old vectors have a mean cosine of {mean_cosine(adapter, new, old):.3f}'
   )
+  if zeros := new.card.count - len(pairs):
+    print(
+      f'{zeros} images were left out, since their new or their old vector is '
+      'all zero'
+    )
 
 
 def _run_apply(flags: argparse.Namespace) -> None:

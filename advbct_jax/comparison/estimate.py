@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 import functools
 import json
-import os
 import pathlib
 import time
 
@@ -59,9 +58,8 @@ def describe_jobs(
       key = _cost_key(job.config)
       if key not in rates:
         print(f'timing {_TIMED_STEPS} steps of {job.config.model.architecture}')
-        if places[0].cores:  # before JAX looks at how many there are
-          os.sched_setaffinity(0, places[0].cores)
-        rates[key] = _time_steps(job.config)
+        with _on_cores(places[0].cores):
+          rates[key] = _time_steps(job.config)
       seconds = rates[key] * (steps[job.name] - done)
     left += seconds
     state = f'{steps[job.name] - done:>6} steps' if job.trains else 'judging'

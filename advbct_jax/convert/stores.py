@@ -139,8 +139,8 @@ def vectors_to_store(
   unfinished = path.with_name(f'{path.name}.unfinished')
   with writing_store(path), hold_name(path, 'fills the store'):
     claim_folder(unfinished, rows, card)
-    store = create_store(unfinished, card, names, classes)
     try:
+      store = create_store(unfinished, card, names, classes)
       with store.filling():
         lengths = fill_store(store, rows, names, metric)
         card = store.finish().card

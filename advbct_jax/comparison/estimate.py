@@ -1,8 +1,10 @@
 """What a comparison would run, and how long that may take."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import functools
 import json
+import os
 import pathlib
 import time
 
@@ -79,6 +81,21 @@ def _read_labels(root: str, name: str) -> np.ndarray:
   labels = gldv2.load_train(pathlib.Path(root), name).labels
   assert labels is not None
   return labels
+
+
+@contextlib.contextmanager
+def _on_cores(cores: Sequence[int]) -> Iterator[None]:
+  """Keeps this process to the cores that a job will have; none for all."""
+  if not cores:
+    yield
+    return
+  before = os.sched_getaffinity(0)
+  os.sched_setaffinity(0, cores)
+  try:
+    yield
+  finally:
+    # What the process starts later inherits this, and would round otherwise.
+    os.sched_setaffinity(0, before)
 
 
 def _count_steps(config: ml_collections.ConfigDict) -> int:

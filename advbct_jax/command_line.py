@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 import contextlib
+from logging import ERROR, LogRecord
 import re
 import signal
 import sys
@@ -9,6 +10,9 @@ import sys
 from absl import flags, logging
 
 from advbct_jax.errors import DivergedError, InputError, StoppedError
+
+# Orbax warns that checkpoints opened for reading are only read.
+_AS_ASKED = re.compile('read[ _]only=')
 
 
 @contextlib.contextmanager
@@ -18,8 +22,8 @@ def exit_with_message() -> Iterator[None]:
   That is 2 for an `InputError`, 1 for a training that diverged, and 128 plus
   the signal's number for one that a signal has stopped.
   """
-  # Orbax and Grain warn about what they do as asked.
-  logging.set_verbosity(logging.ERROR)
+  logging.set_verbosity(logging.WARNING)
+  logging.get_absl_logger().addFilter(_is_worth_saying)
   try:
     yield
   except InputError as error:
@@ -34,6 +38,15 @@ def exit_with_message() -> Iterator[None]:
   except KeyboardInterrupt:
     print('\nstopped; run the same command again to go on.', file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
+
+
+def _is_worth_saying(record: LogRecord) -> bool:
+  """Whether a library's message is more than that it does as asked.
+
+  All others pass: a library that does by half what it was asked may say so in
+  a warning alone.
+  """
+  return record.levelno >= ERROR or not _AS_ASKED.search(record.getMessage())
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -1,4 +1,5 @@
 from absl import flags
+import absl.logging
 import pytest
 
 from advbct_jax import command_line
@@ -57,3 +58,17 @@ def test_input_errors_end_the_program_with_their_message(capsys):
 def test_errors_of_the_program_itself_keep_their_traceback():
   with pytest.raises(ZeroDivisionError), command_line.exit_with_message():
     raise ZeroDivisionError
+
+
+def test_warnings_of_libraries_are_shown_unless_they_say_what_was_asked(caplog):
+  with command_line.exit_with_message():
+    absl.logging.warning('Skipping merge: nothing found in %s', 'S[v2]')
+    absl.logging.warning('Given directory is read only=%s', 'W')
+    absl.logging.warning('Options.read_only=True, setting create=False.')
+    absl.logging.info('that it goes on')
+    absl.logging.error('the directory is read only=W, and was written to')
+
+  assert caplog.messages == [
+    'Skipping merge: nothing found in S[v2]',
+    'the directory is read only=W, and was written to',
+  ]

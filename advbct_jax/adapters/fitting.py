@@ -48,10 +48,11 @@ def fit_adapter(
   Raises:
     InputError: if there is no such kind or option, if the old store lacks
       images, if the widths don't fit the kind, or if there are fewer images
-      than new components.
+      than new components, those with a zero vector left out.
   """
   card = plan_adapter(kind, new_store, old_store, seed=seed, **options)
   pairs = Pairs(new_store, old_store)
+  _require_enough(new_store, len(pairs), 'images whose vectors are not zero')
   return Adapter(card, find_kind(kind).fit(pairs, **card.options))
 
 
@@ -70,13 +71,7 @@ def plan_adapter(
       f'adapter: {kind} was told {", ".join(unknown)}; wanted: '
       f'{", ".join(["seed", *known])}.'
     )
-  fewest = max(new_store.card.dimension, _FEWEST_IMAGES)
-  if new_store.card.count < fewest:
-    raise InputError(
-      f'{new_store.path}: {new_store.card.count} images. A map of '
-      f'{new_store.card.dimension} components is not known from so few; '
-      f'wanted: {fewest} or more, better many times as many. Embed more.'
-    )
+  _require_enough(new_store, new_store.card.count, 'images')
   new, old = new_store.card.identity(), old_store.card.identity()
   if new == old:
     raise InputError(
@@ -108,11 +103,22 @@ def mean_cosine(
     old_store: old vectors of the same images.
 
   Returns:
-    The mean over the images of the cosine similarity.
+    The mean over the images of the cosine similarity, those with a zero vector
+    left out.
   """
-  total = 0.0
-  pairs = Pairs(new_store, old_store)
-  for _, new, old in pairs.chunks():
+  total, count = 0.0, 0
+  for rows, new, old in Pairs(new_store, old_store).chunks():
     mapped = adapter.apply(new)[:, : old.shape[1]]
     total += np.sum(unit_rows(mapped) * old, dtype=np.float64)
-  return total / len(pairs)
+    count += len(rows)
+  return total / count
+
+
+def _require_enough(store: EmbeddingStore, count: int, what: str) -> None:
+  fewest = max(store.card.dimension, _FEWEST_IMAGES)
+  if count < fewest:
+    raise InputError(
+      f'{store.path}: {count} {what}. A map of {store.card.dimension} '
+      f'components is not known from so few; wanted: {fewest} or more, better '
+      'many times as many. Embed more.'
+    )

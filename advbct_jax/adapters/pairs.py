@@ -1,6 +1,7 @@
 """What two encoders said about the same images, side by side."""
 
 from collections.abc import Iterator
+import functools
 
 import numpy as np
 
@@ -13,7 +14,9 @@ class Pairs:
   """The unit vectors of two stores, matched by the ids of their images.
 
   The new store's images count, in its order; what else the old one has is left
-  out. Rows are read a chunk at a time.
+  out. So are images of which one of the two vectors is all zero: it has no
+  direction, and would draw every map towards nothing. Rows are read a chunk at
+  a time.
 
   Attributes:
     new: the new encoder's store, of N images and width D.
@@ -36,25 +39,38 @@ class Pairs:
     self._old_rows = _match(new, old)
 
   def __len__(self) -> int:
-    return self.new.card.count
+    """The number of pairs, those with a zero vector left out."""
+    return int(self.directed.sum())
 
-  def chunks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+  @functools.cached_property
+  def directed(self) -> np.ndarray:
+    """[N] booleans: which images have two vectors that are not all zero."""
+    directed = np.zeros(self.new.card.count, bool)
+    for rows, _, _ in self.chunks():
+      directed[rows] = True
+    return directed
+
+  def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Reads all pairs in order.
 
     Yields:
-      The rows of a chunk of n images, its new unit vectors [n, D], and its old
-      ones [n, D_old], both float32.
+      The positions [n] in the new store of a chunk's images, their new unit
+      vectors [n, D], and their old ones [n, D_old], both float32.
     """
     for chunk in range(self.new.chunk_count):
-      rows = self.new.rows_of(chunk)
+      rows = np.arange(self.new.card.count)[self.new.rows_of(chunk)]
+      new = self.new.read_chunk(chunk)
       old = self.old.read_rows(self._old_rows[rows])
-      yield rows, _unit(self.new.read_chunk(chunk)), _unit(old)
+      kept = new.any(axis=1) & old.any(axis=1)
+      if not kept.all():  # Else nothing need be copied.
+        rows, new, old = rows[kept], new[kept], old[kept]
+      yield rows, _unit(new), _unit(old)
 
   def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Reads some pairs.
 
     Args:
-      rows: [M] positions in the new store.
+      rows: [M] positions in the new store, of `directed` images.
 
     Returns:
       New unit vectors [M, D] and old ones [M, D_old], both float32.
@@ -63,10 +79,11 @@ class Pairs:
     return _unit(new), _unit(self.old.read_rows(self._old_rows[rows]))
 
   def held_out(self, seed: int) -> np.ndarray:
-    """A tenth of the images, at least one, by seed: [N] booleans."""
-    mask = np.zeros(len(self), bool)
-    shuffled = np.random.default_rng(seed).permutation(len(self))
-    mask[shuffled[: max(len(self) // 10, 1)]] = True
+    """A tenth of the pairs, at least one, by seed: [N] booleans."""
+    mask = np.zeros(self.new.card.count, bool)
+    rows = np.flatnonzero(self.directed)
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    mask[shuffled[: max(len(rows) // 10, 1)]] = True
     return mask
 
 

@@ -67,7 +67,9 @@ def fit(
   held_out = pairs.held_out(seed)
   parameters = _start(pairs, held_out, seed, penalty, hidden)
   random = np.random.default_rng([seed, 1])
-  kept_rows = _sample(random, np.flatnonzero(~held_out), _MAX_PAIRS)
+  kept_rows = _sample(
+    random, np.flatnonzero(pairs.directed & ~held_out), _MAX_PAIRS
+  )
   new, old = pairs.read(kept_rows)
   measured = pairs.read(
     _sample(random, np.flatnonzero(held_out), _MAX_PAIRS // 10)

@@ -79,6 +79,7 @@ def _fit(flags: argparse.Namespace) -> None:
     mean_cosine,
     plan_adapter,
   )
+  from advbct_jax.adapters.pairs import Pairs
   from advbct_jax.embeddings.store import open_store
 
   new, old = open_store(flags.new_store), open_store(flags.old_store)
@@ -93,11 +94,17 @@ def _fit(flags: argparse.Namespace) -> None:
     return
   adapter = fit_adapter(flags.kind, new, old, seed=flags.seed, **options)
   save_adapter(adapter, flags.adapter)
+  pairs = Pairs(new, old)
   print(
     f'{flags.adapter}: {flags.kind}, width {new.card.dimension} to '
-    f'{adapter.dimension}, fitted to {new.card.count} images; their mapped and '
+    f'{adapter.dimension}, fitted to {len(pairs)} images; their mapped and '
     f'old vectors have a mean cosine of {mean_cosine(adapter, new, old):.3f}'
   )
+  if zeros := new.card.count - len(pairs):
+    print(
+      f'{zeros} images were left out, since their new or their old vector is '
+      'all zero'
+    )
 
 
 def _apply(flags: argparse.Namespace) -> None:

@@ -3,14 +3,20 @@
 import argparse
 from collections.abc import Sequence
 import pathlib
+import shlex
 
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.commands.parsing import Parser
+from advbct_jax.convert.vector_columns import (
+  add_column_flags,
+  read_column_flags,
+)
 
 # Written out, for their modules take long to import; a test holds them against
 # those.
 _INDEX_KINDS = ('flat', 'ivf_flat', 'ivf_pq', 'hnsw')
 _LAYOUTS = ('published', 'opencompatible', 'timm', 'original')
+_METRICS = ('cosine', 'inner_product', 'l2')
 _NORMALIZATIONS = ('imagenet', 'half')
 
 
@@ -171,7 +177,21 @@ def _add_to_store(commands: argparse._SubParsersAction) -> None:
     '--labels',
     type=pathlib.Path,
     help='a file of labels: the class under which the encoder was trained on '
-    'an image; empty (or -1) where it was not',
+    'an image; empty (or -1, nan, None …) where it was not',
+  )
+  add_column_flags(parser)
+  parser.add_argument(
+    '--metric',
+    choices=_METRICS,
+    help='what the vectors are compared by now (what a FAISS index says, else '
+    'cosine). All is compared by cosine here; where that would rank otherwise '
+    'the vectors are refused, unless --metric=cosine asks for it',
+  )
+  parser.add_argument(
+    '--keep_order',
+    action='store_true',
+    help='take files in the order given where the numbers in their names are '
+    'in another one',
   )
   parser.set_defaults(run=_to_store)
 
@@ -188,11 +208,14 @@ def _to_store(flags: argparse.Namespace) -> None:
     preprocessing=flags.preprocessing,
     ids=flags.ids,
     labels=flags.labels,
+    columns=read_column_flags(flags),
+    metric=flags.metric,
+    keep_order=flags.keep_order,
   )
   print(describe_filled(filled))
   print(
     'as the old side of an upgrade:\n  advbct train --config=… '
-    f'--config.old.path={flags.store}'
+    + shlex.quote(f'--config.old.path={flags.store}')
   )
 
 

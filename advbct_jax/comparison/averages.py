@@ -89,6 +89,7 @@ def average(figures: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     For each of those, in their order, the columns of each figure and score:
     indexed by (`self`, `mean`) and the like.
   """
+  # Else pandas would put the rows in alphabetical order.
   grouped = figures.groupby(list(by), sort=False)[[*SIDES, *SCORES]]
   return grouped.agg(['mean', 'std', 'count']).rename(columns={'count': 'n'})
 

@@ -50,6 +50,7 @@ def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
   if job.trains:
     train_upgrade(config, workdir)
   encoder = workdir if job.trains else root / job.independent
+  # Cells at the same time then only read what a shared encoder has embedded.
   if job.cell is None:
     images = open_training_images(config, check=False)
     embed_training_images(encoder, config, images)
@@ -97,6 +98,7 @@ def check_jobs(jobs: Sequence[Job]) -> None:
   configs = {job.name: job.config for job in jobs}
   for job in jobs:
     try:
+      # The other adapters map between any two widths.
       if job.adapter == 'procrustes':
         require_widths(
           job.config.model.dimension, configs[job.old].model.dimension
@@ -113,7 +115,8 @@ def check_jobs(jobs: Sequence[Job]) -> None:
 
 
 def _check_stores(config: ml_collections.ConfigDict) -> None:
-  given = {'independent': True, **config.get('stores', {})}
+  # The independent encoder is trained beside the cell, wherever it lies.
+  given = {**config.get('stores', {}), 'independent': True}
   for store in stores_of(config):
     if not given.get(store):
       raise InputError(
@@ -140,6 +143,7 @@ def require_same_jobs(jobs: Sequence[Job], root: pathlib.Path) -> None:
 
 def _fit(job: Job, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
   """Fits the cell's adapter to the stores of the training images."""
+  # So that nothing that is judged on is among the pairs.
   name = f'embeddings/{job.config.data.name}-train'
   new, old = (
     open_store(root / encoder / name) for encoder in (job.independent, job.old)

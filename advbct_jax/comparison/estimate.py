@@ -1,6 +1,8 @@
 """What a comparison would run, and how long that may take."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -42,10 +44,8 @@ def describe_jobs(
   Raises:
     InputError: if the training images cannot be found.
   """
-  training_sets = _TrainingSets()
   steps = {
-    job.name: training_sets.steps(job.config) if job.trains else 0
-    for job in jobs
+    job.name: _count_steps(job.config) if job.trains else 0 for job in jobs
   }
   taken = read_times(root)
   rates = _measured_rates(jobs, root, steps, taken)
@@ -60,9 +60,8 @@ def describe_jobs(
       key = _cost_key(job.config)
       if key not in rates:
         print(f'timing {_TIMED_STEPS} steps of {job.config.model.architecture}')
-        if places[0].cores:  # before JAX looks at how many there are
-          os.sched_setaffinity(0, places[0].cores)
-        rates[key] = _time_steps(job.config)
+        with _on_cores(places[0].cores):
+          rates[key] = _time_steps(job.config)
       seconds = rates[key] * (steps[job.name] - done)
     left += seconds
     state = f'{steps[job.name] - done:>6} steps' if job.trains else 'judging'
@@ -76,23 +75,37 @@ def describe_jobs(
   return '\n'.join(lines)
 
 
-class _TrainingSets:
-  """How many steps trainings take; reads each table once."""
+# A grid has hundreds of jobs on one table, of a million rows in GLDv2.
+@functools.cache
+def _read_labels(root: str, name: str) -> np.ndarray:
+  labels = gldv2.load_train(pathlib.Path(root), name).labels
+  assert labels is not None
+  return labels
 
-  def __init__(self) -> None:
-    self._labels: dict[str, np.ndarray] = {}
 
-  def steps(self, config: ml_collections.ConfigDict) -> int:
-    root = config.data.root
-    if root not in self._labels:
-      images = gldv2.load_train(pathlib.Path(root), config.data.name)
-      assert images.labels is not None
-      self._labels[root] = images.labels
-    labels = self._labels[root]
-    count = len(labels)
-    if config.data.part == 'old':
-      count = len(split_training_set(labels, **config.data.split).old_rows)
-    return config.epochs * (count // config.batch_size)
+@contextlib.contextmanager
+def _on_cores(cores: Sequence[int]) -> Iterator[None]:
+  """Keeps this process to the cores that a job will have; none for all."""
+  if not cores:
+    yield
+    return
+  before = os.sched_getaffinity(0)
+  os.sched_setaffinity(0, cores)
+  try:
+    yield
+  finally:
+    # What the process starts later inherits this, and would round otherwise.
+    os.sched_setaffinity(0, before)
+
+
+def _count_steps(config: ml_collections.ConfigDict) -> int:
+  """How many steps a training takes."""
+  labels = _read_labels(config.data.root, config.data.name)
+  count = len(labels)
+  if config.data.part == 'old':
+    count = len(split_training_set(labels, **config.data.split).old_rows)
+  # The training leaves out the images of an epoch that fill no batch.
+  return config.epochs * (count // config.batch_size)
 
 
 def _cost_key(config: ml_collections.ConfigDict) -> str:
@@ -126,6 +139,7 @@ def _measured_rates(
 def _time_steps(config: ml_collections.ConfigDict) -> float:
   """Seconds of a step of a config, on made-up images, compilation aside."""
   config = config.copy_and_resolve_references()
+  # A method's own share of a step is small, and it would ask for an old side.
   config.method = 'independent'
   config.model.init_weights = ''
   size, count = config.data.image_size, config.batch_size

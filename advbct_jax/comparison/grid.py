@@ -73,6 +73,7 @@ def make_jobs(config: ml_collections.ConfigDict) -> list[Job]:
   for seed, (upgrade, method, start) in itertools.product(
     config.seeds, _cells(config)
   ):
+    # Blocks may overlap, and most cells share encoders.
     for job in _jobs_of_cell(config, upgrade, method, start, seed, jobs):
       jobs.setdefault(job.name, job)
   return list(jobs.values())
@@ -93,6 +94,7 @@ def select(jobs: Sequence[Job], only: Sequence[str]) -> list[Job]:
   by_name = {job.name: job for job in jobs}
   wanted: dict[str, Job] = {}
   for part in only or ['']:
+    # Whole parts of a name alone: bct is not to take advbct with it.
     named = [
       job for job in jobs if job.cell and f'/{part}/' in f'//{job.name}/'
     ]
@@ -276,6 +278,7 @@ def _shared(
   before: dict[str, Job],
 ) -> Job:
   """The job of a training, that of another upgrade if it is the same."""
+  # By what is trained, not by name: upgrades may differ in the old side alone.
   for job in before.values():
     if job.name.startswith(f'{role}/') and job.config == training:
       return job

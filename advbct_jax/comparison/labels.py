@@ -18,38 +18,22 @@ _OTHER_COLOR = '#882255'
 
 
 def method_label(method: str) -> str:
-  """How a method is written.
-
-  Args:
-    method: a key of `METHODS`, or a variant's name.
-  """
+  """How a method, or a variant of one, is written."""
   return getattr(METHODS.get(method), 'label', _spell(method))
 
 
 def method_color(method: str) -> str:
-  """In which colour a method is drawn, #RRGGBB.
-
-  Args:
-    method: a key of `METHODS`, or a variant's name.
-  """
+  """In which colour a method, or a variant of one, is drawn: #RRGGBB."""
   return getattr(METHODS.get(method), 'color', _OTHER_COLOR)
 
 
 def start_label(start: str) -> str:
-  """How a start, or the adapter in its place, is written.
-
-  Args:
-    start: a key of `ADAPTERS`, or a start's name.
-  """
+  """How a start, or the adapter in its place, is written."""
   return ADAPTERS[start].label if start in ADAPTERS else _spell(start)
 
 
 def start_marker(start: str) -> str:
-  """With which of Matplotlib's markers a start or an adapter is drawn.
-
-  Args:
-    start: a key of `ADAPTERS`, or a start's name.
-  """
+  """With which of Matplotlib's markers a start or an adapter is drawn."""
   if start in ADAPTERS:
     return ADAPTERS[start].marker
   return _MARKERS.get(start, _OTHER_MARKER)
@@ -58,20 +42,15 @@ def start_marker(start: str) -> str:
 def row_label(method: str, start: str) -> str:
   """How a method from one start is written in a sentence or beside a point.
 
-  Training from fresh weights is the rule and goes without saying; of an adapter
-  the method does, which is `independent` always.
-
-  Args:
-    method: a key of `METHODS`, or a variant's name.
-    start: a key of `ADAPTERS`, or a start's name.
-
   >>> row_label('bct', 'fresh'), row_label('independent', 'ridge')
   ('BCT', 'ridge')
   >>> row_label('no_norm', 'aligned')
   'no norm (aligned)'
   """
+  # The rule, which goes without saying.
   if start == 'fresh':
     return method_label(method)
+  # Its method is `independent` always.
   if start in ADAPTERS:
     return start_label(start)
   return f'{method_label(method)} ({start_label(start)})'

@@ -64,7 +64,15 @@ def plot_tradeoff(figures: pd.DataFrame, path: pathlib.Path) -> None:
   for key, row in rivals.iterrows():
     _draw_point(axes, key, row, seeds[key])
   axes.margins(0.09)
-  _draw_old(axes, average_old(figures)['mean'])
+  old = average_old(figures)['mean']
+  axes.axhline(
+    old,
+    linestyle='--',
+    linewidth=1.3,
+    color=_GREY,
+    zorder=1,
+    label=f'old encoder: {old:.1f}, to be beaten at once',
+  )
   if REFERENCE in rows.index:
     _draw_independent(axes, rows.loc[REFERENCE])
   _draw_frontier(axes, rivals)
@@ -121,17 +129,6 @@ def _draw_point(
     markeredgewidth=0.8,
     elinewidth=1,
     zorder=3,
-  )
-
-
-def _draw_old(axes: Axes, cross: float) -> None:
-  axes.axhline(
-    cross,
-    linestyle='--',
-    linewidth=1.3,
-    color=_GREY,
-    zorder=1,
-    label=f'old encoder: {cross:.1f}, to be beaten at once',
   )
 
 

@@ -60,6 +60,7 @@ def find_places(jobs: int) -> list[Place]:
   Returns:
     A place for each.
   """
+  # A process that has opened a GPU keeps most of its memory.
   probed = subprocess.run(
     [sys.executable, '-c', _PROBE], stdout=subprocess.PIPE, check=True
   )
@@ -82,6 +83,7 @@ def find_places(jobs: int) -> list[Place]:
   if backend != 'cpu' or not hasattr(os, 'sched_getaffinity'):
     return [Place()] * (jobs or 1)
   cores = sorted(os.sched_getaffinity(0))
+  # Two jobs on a core take as long as one after the other, and more memory.
   count = min(jobs or len(cores), len(cores))
   return [Place(cores=tuple(cores[n::count])) for n in range(count)]
 
@@ -154,7 +156,7 @@ def run_jobs(
           progress.update(len(waiting))
           failed += waiting
           break
-        time.sleep(0.2)
+        time.sleep(0.2)  # of jobs that take minutes
         for number, (job, process, began) in list(running.items()):
           if process.poll() is None:
             continue
@@ -229,11 +231,13 @@ def _start(
 ) -> subprocess.Popen:
   log = root / job.name / 'log.txt'
   log.parent.mkdir(parents=True, exist_ok=True)
+  # What an earlier try said is wanted most where this one fails too.
   with log.open('a') as output:
     process = subprocess.Popen(
       command,
       stdout=output,
       stderr=subprocess.STDOUT,
+      # Whatever is set outside goes first, but for the device.
       env={
         'JAX_COMPILATION_CACHE_DIR': str(root.absolute() / 'compiled'),
         **os.environ,
@@ -250,6 +254,7 @@ def _start(
 
 def _stop(running: Iterable[_Running], root: pathlib.Path) -> None:
   running = list(running)
+  # All are told before one is waited for: each may save for minutes.
   for _, process, _ in running:
     process.send_signal(signal.SIGTERM)
   for job, process, began in running:

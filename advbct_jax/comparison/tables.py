@@ -114,6 +114,7 @@ def _caption(part: pd.DataFrame) -> Iterator[str]:
     means = average(of_set, ['method', 'start'])
     if REFERENCE in means.index:
       reference = means.loc[REFERENCE]
+      # P_comp then divides by less than nothing: worse looks better.
       if reference['self', 'mean'] <= reference['old', 'mean']:
         yield (
           f'On {dataset} the independent encoder is not above the old one: '

@@ -1,6 +1,7 @@
 """NumPy's .npy and .npz files, read in blocks and never unpickled.
 
 They are read rather than mapped: mapped pages count as memory of the process.
+Only a matrix in Fortran's order in an archive is in memory as a whole.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,12 +12,16 @@ from typing import IO
 import zipfile
 import zlib
 
+import ml_dtypes
 import numpy as np
 
 from advbct_jax.errors import InputError
 
-# Text and integers, as ids and labels are.
+# NumPy's kinds of items. Text and integers, as ids and labels are.
 TEXT_KINDS = 'USiu'
+FLOAT_KINDS = 'f'
+# NumPy has no name for it, and writes items of two bytes without a meaning.
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # Texts that are in memory at once while they are read or written.
 TEXT_ROWS = 65536
 
@@ -33,6 +38,7 @@ class StoredArray:
     fortran_order: whether the first axis is the fastest.
     offset: bytes of the header.
     size: bytes that are there, with the header.
+    seekable: whether any place in it is reached at once, unlike in an archive.
   """
 
   where: str
@@ -42,6 +48,7 @@ class StoredArray:
   fortran_order: bool
   offset: int
   size: int
+  seekable: bool
 
   def require(self, axes: int, kinds: str, wanted: str) -> None:
     """Refuses an array that cannot be read in blocks as what it should be.
@@ -52,8 +59,8 @@ class StoredArray:
       wanted: the same in words.
 
     Raises:
-      InputError: if it has other items or axes, lies in Fortran's order, or if
-        its bytes are not as many as its header says.
+      InputError: if it has other items or axes, or if its bytes are not as
+        many as its header says.
     """
     if self.dtype.hasobject:
       raise InputError(
@@ -61,15 +68,11 @@ class StoredArray:
         f'pickle can run code, so it is not read; wanted {wanted}. Save it '
         'with a plain dtype.'
       )
-    if self.dtype.kind not in kinds or len(self.shape) != axes:
+    kind = FLOAT_KINDS if self.dtype == BFLOAT16 else self.dtype.kind
+    if kind not in kinds or len(self.shape) != axes:
       raise InputError(
         f'{self.where}: found {self.dtype} of shape {self.shape}, wanted '
         f'{wanted}.'
-      )
-    if self.fortran_order:
-      raise InputError(
-        f'{self.where}: it lies column by column (Fortran order) and cannot be '
-        'read in blocks. Save numpy.ascontiguousarray of it.'
       )
     whole = self.offset + int(np.prod(self.shape, dtype=object)) * (
       self.dtype.itemsize
@@ -94,23 +97,61 @@ class StoredArray:
     Raises:
       InputError: if the file ends too early or is damaged.
     """
-    row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))
     with reading(self.where), self.open() as file:
+      if self.fortran_order and len(self.shape) > 1:
+        yield from self._blocks_of_columns(file, start, rows)
+        return
+      row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))
       file.seek(self.offset + start * row_bytes)
       for first in range(start, self.shape[0], rows):
         count = min(rows, self.shape[0] - first)
-        block = file.read(count * row_bytes)
-        if len(block) != count * row_bytes:
-          raise EOFError(f'it ends after row {first + len(block) // row_bytes}')
-        yield np.frombuffer(block, self.dtype).reshape(-1, *self.shape[1:])
+        items = self._items(file, count * int(np.prod(self.shape[1:])), first)
+        yield items.reshape(-1, *self.shape[1:])
 
-  def texts(self) -> Iterator[str]:
-    """Reads an array of strings or integers, item by item, as text.
+  def _blocks_of_columns(
+    self, file: IO[bytes], start: int, rows: int
+  ) -> Iterator[np.ndarray]:
+    """The same of a matrix that lies column by column (Fortran's order)."""
+    count, width = self.shape
+    if not self.seekable:
+      # Each block would unpack the whole archive up to the last column.
+      file.seek(self.offset)
+      whole = self._items(file, count * width, 0).reshape(width, count).T
+      for first in range(start, count, rows):
+        yield np.ascontiguousarray(whole[first : first + rows])
+      return
+    for first in range(start, count, rows):
+      block = np.empty((min(rows, count - first), width), self.dtype)
+      for column in range(width):
+        place = column * count + first
+        file.seek(self.offset + place * self.dtype.itemsize)
+        block[:, column] = self._items(file, len(block), first)
+      yield block
+
+  def _items(self, file: IO[bytes], count: int, row: int) -> np.ndarray:
+    """Reads the next items of a file, which belong to rows from `row` on."""
+    content = file.read(count * self.dtype.itemsize)
+    if len(content) != count * self.dtype.itemsize:
+      raise EOFError(f'it ends after row {row}')
+    return np.frombuffer(content, self.dtype)
+
+  def read_number(self) -> np.ndarray:
+    """Reads an array of no axes, which is one number."""
+    with reading(self.where), self.open() as file:
+      file.seek(self.offset)
+      return self._items(file, 1, 0)
+
+  def texts(self, kinds: str = TEXT_KINDS) -> Iterator[str]:
+    """Reads an array of strings or numbers, item by item, as text.
+
+    Args:
+      kinds: the letters of NumPy's kinds of items that it may have.
 
     Raises:
       InputError: if it has other items, or if the file is damaged.
     """
-    self.require(1, TEXT_KINDS, '[N] strings or integers')
+    numbers = 'numbers' if FLOAT_KINDS in kinds else 'integers'
+    self.require(1, kinds, f'[N] strings or {numbers}')
     if not self.dtype.itemsize:
       yield from [''] * self.shape[0]
       return
@@ -128,7 +169,9 @@ def read_npy(path: pathlib.Path) -> StoredArray:
     InputError: if it is not an array in NumPy's format.
   """
   with reading(str(path)):
-    return _stored(str(path), lambda: path.open('rb'), path.stat().st_size)
+    return _stored(
+      str(path), lambda: path.open('rb'), path.stat().st_size, seekable=True
+    )
 
 
 def read_npz(path: pathlib.Path) -> dict[str, StoredArray]:
@@ -143,6 +186,7 @@ def read_npz(path: pathlib.Path) -> dict[str, StoredArray]:
         f'{path}, {member.filename}',
         _opener(path, member.filename),
         member.file_size,
+        seekable=False,
       )
       for member in archive.infolist()
       if member.filename.endswith('.npy')
@@ -179,7 +223,7 @@ def reading(where: str) -> Iterator[None]:
 
 
 def _stored(
-  where: str, open_: Callable[[], IO[bytes]], size: int
+  where: str, open_: Callable[[], IO[bytes]], size: int, seekable: bool
 ) -> StoredArray:
   with open_() as file:
     version = np.lib.format.read_magic(file)
@@ -194,8 +238,10 @@ def _stored(
         '2.0, which plain arrays have.'
       )
     shape, fortran_order, dtype = read_header(file)
+    if dtype.kind == 'V' and dtype.itemsize == 2 and not dtype.names:
+      dtype = BFLOAT16
     return StoredArray(
-      where, open_, shape, dtype, fortran_order, file.tell(), size
+      where, open_, shape, dtype, fortran_order, file.tell(), size, seekable
     )
 
 

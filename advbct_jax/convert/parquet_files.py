@@ -1,20 +1,23 @@
-"""Parquet files of vectors: the columns `id`, `embedding` and `label`."""
+"""Parquet files of vectors: the columns `id`, `embedding` and `label`.
+
+PyArrow is imported where it is used, since it takes a while.
+"""
 
 from collections.abc import Iterator, Sequence
 import contextlib
 import pathlib
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from advbct_jax.convert.array_files import TEXT_ROWS, reading
 from advbct_jax.convert.ids_and_labels import (
-  classes,
   ids_beside,
   labels_beside,
+  one_object_each,
 )
+from advbct_jax.convert.scales import apply_scale, parse_scale, shape_scale
+from advbct_jax.convert.vector_columns import VectorColumns, find_column
 from advbct_jax.errors import InputError
 
 # Without a buffer Arrow holds whole columns of a row group, and where it reads
@@ -23,11 +26,26 @@ _PARQUET_BUFFER = 2**20
 
 
 class ParquetFile:
-  """A Parquet file, whose column of vectors is left alone for its ids."""
+  """A Parquet file, whose column of vectors is left alone for its ids.
+
+  Attributes: see `vector_files.VectorFile`.
+  """
 
   exact = True
+  metric: str | None = None
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: pathlib.Path, columns: VectorColumns):
+    """Opens the file.
+
+    Args:
+      path: of the file.
+      columns: the names of its columns, where they aren't the usual ones.
+
+    Raises:
+      InputError: if it is damaged, or has no such columns.
+    """
+    import pyarrow.parquet as pq
+
     self.path = path
     with _reading_parquet(path):
       self._file = pq.ParquetFile(
@@ -36,53 +54,98 @@ class ParquetFile:
         pre_buffer=False,
         page_checksum_verification=True,
       )
-      self._columns = self._file.schema_arrow.names
+      self._schema = self._file.schema_arrow
       self.count = self._file.metadata.num_rows
-    kind = None
-    if 'embedding' in self._columns:
-      kind = self._file.schema_arrow.field('embedding').type
-    lists = (pa.types.is_list, pa.types.is_large_list)
-    if kind is not None and pa.types.is_fixed_size_list(kind):
-      self.dimension = kind.list_size
-    elif kind is not None and any(is_list(kind) for is_list in lists):
-      first = next(self._batches('embedding', 0, 1), None)
-      self.dimension = len(first.flatten()) if first is not None else 0
-    else:
-      kind = None
-    if kind is None or not pa.types.is_floating(kind.value_type):
-      found = ', '.join(
-        f'{field.name} ({field.type})' for field in self._file.schema_arrow
-      )
-      raise InputError(
-        f'{path}: found the columns {found}; wanted `id`, `embedding` (a list '
-        'of floats) and, where there are labels, `label`.'
-      )
+    names = self._schema.names
+    self._id = find_column(path, 'id_column', columns.id, ('id', 'ids'), names)
+    self._label = find_column(
+      path, 'label_column', columns.label, ('label', 'labels'), names
+    )
+    self._vector = self._find_vector(columns.vector)
+    kind = self._schema.field(self._vector).type
+    self.integers = _is_integer(kind.value_type)
+    self.dimension = self._find_dimension(kind)
     if self.count and not self.dimension:
       raise InputError(
         f'{path}, row 0: found no vector, or one of no numbers. Wanted one in '
         'every row, as wide as the first; mend it or take the row out.'
       )
+    self._scale = self._find_scale(columns.scale)
+    self.scaled = self._scale is not None
 
   def ids(self) -> list[str] | None:
     """The [N] ids, a missing one empty; None without a column of them."""
-    if 'id' not in self._columns:
+    if self._id is None:
       return ids_beside(self.path)
-    return list(self._texts('id'))
+    return list(self._texts(self._id))
 
   def labels(self) -> list[str] | None:
     """The [N] labels, '' for a missing one; None without a column of them."""
-    if 'label' not in self._columns:
+    if self._label is None:
       return labels_beside(self.path)
-    return classes(self._texts('label'))
+    return one_object_each(self._texts(self._label))
 
   def blocks(self, start: int, rows: int) -> Iterator[np.ndarray]:
     """Reads from a row on, [≤ rows, D] at a time."""
     row = start
-    for column in self._batches('embedding', start, rows):
-      yield self._matrix(column, row)
+    for column in self._batches(self._vector, start, rows):
+      yield apply_scale(self._matrix(column, row), self._scale, row)
       row += len(column)
 
-  def _matrix(self, column: pa.Array, row: int) -> np.ndarray:
+  def _find_vector(self, given: str | None) -> str:
+    """The name of the column of vectors: said, usual, or the only one."""
+    lists = [field.name for field in self._schema if _is_vector(field.type)]
+    usual = ('embedding', 'embeddings', 'vector', 'vectors')
+    name = find_column(self.path, 'vector_column', given, usual, lists)
+    if name is None and len(lists) == 1:
+      (name,) = lists
+    if name is None:
+      found = ', '.join(
+        f'{field.name} ({field.type})' for field in self._schema
+      )
+      raise InputError(
+        f'{self.path}: found the columns {found}; wanted `id`, `embedding` (a '
+        'list of floats or int8) and, where there are labels, `label`. Name '
+        'them by --id_column, --vector_column and --label_column.'
+      )
+    return name
+
+  def _find_dimension(self, kind: Any) -> int:
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(kind):
+      return kind.list_size
+    first = next(self._batches(self._vector, 0, 1), None)
+    return len(first.flatten()) if first is not None else 0
+
+  def _find_scale(self, given: str | None) -> np.ndarray | None:
+    """The scale of all vectors or of each; floats have none."""
+    if not self.integers:
+      if given is not None:
+        kind = self._schema.field(self._vector).type
+        raise InputError(
+          f'{self.path}: found --scale={given}, which is for int8 vectors; '
+          f'{self._vector} is {kind}. Leave it out.'
+        )
+      return None
+    scale = parse_scale(given)
+    if scale is None:
+      names = self._schema.names
+      name = find_column(self.path, 'scale', given, ('scale', 'scales'), names)
+      if name is None:
+        return None
+      with _reading_parquet(self.path):
+        columns = [
+          column.cast('float32').to_numpy(zero_copy_only=False)
+          for column in self._batches(name, 0, TEXT_ROWS)
+        ]
+      # One a vector, whatever the width is.
+      scale = np.concatenate(columns)[:, None]
+    return shape_scale(scale, (self.count, self.dimension), self.path)
+
+  def _matrix(self, column: Any, row: int) -> np.ndarray:
+    import pyarrow.compute as pc
+
     lengths = pc.list_value_length(column).fill_null(0).to_numpy()
     wrong = lengths != self.dimension
     if wrong.any():
@@ -96,6 +159,9 @@ class ParquetFile:
     return values.reshape(-1, self.dimension)
 
   def _texts(self, name: str) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     for column in self._batches(name, 0, TEXT_ROWS):
       with _reading_parquet(self.path):
         if pa.types.is_floating(column.type):
@@ -105,7 +171,7 @@ class ParquetFile:
       # A missing id is refused as an empty one; a missing label is none.
       yield from texts.fill_null('').to_pylist()
 
-  def _batches(self, name: str, start: int, rows: int) -> Iterator[pa.Array]:
+  def _batches(self, name: str, start: int, rows: int) -> Iterator[Any]:
     """Reads a column from a row on, [≤ rows] at a time."""
     groups: list[int] = []
     for group in range(self._file.num_row_groups):
@@ -130,6 +196,9 @@ def write_parquet(
   labels: Sequence[str] | None,
 ) -> None:
   """Writes vectors with their ids and labels; see `write_vectors`."""
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
   kind = pa.list_(pa.float32(), shape[1])
   schema = pa.schema([('id', pa.string()), ('embedding', kind)])
   texts = {'id': ids}
@@ -149,8 +218,29 @@ def write_parquet(
       writer.write_table(pa.table(columns, schema))
 
 
+def _is_vector(kind: Any) -> bool:
+  import pyarrow as pa
+
+  types = pa.types
+  if not (
+    types.is_list(kind)
+    or types.is_large_list(kind)
+    or types.is_fixed_size_list(kind)
+  ):
+    return False
+  return types.is_floating(kind.value_type) or _is_integer(kind.value_type)
+
+
+def _is_integer(kind: Any) -> bool:
+  import pyarrow as pa
+
+  return pa.types.is_int8(kind)
+
+
 @contextlib.contextmanager
 def _reading_parquet(path: pathlib.Path) -> Iterator[None]:
+  import pyarrow as pa
+
   with reading(str(path)):
     try:
       yield

@@ -8,8 +8,6 @@ import collections
 from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
-import itertools
-import json
 import os
 import pathlib
 import shutil
@@ -17,24 +15,32 @@ import shutil
 import numpy as np
 import tqdm
 
-from advbct_jax.atomic_files import write_text
-from advbct_jax.convert.vector_files import (
-  open_vectors,
-  read_rows,
-  require_suffix,
-  write_vectors,
+from advbct_jax.convert.ids_and_labels import spell_classes
+from advbct_jax.convert.store_filling import (
+  INPUTS,
+  claim_folder,
+  fill_store,
+  writing_store,
 )
+from advbct_jax.convert.vector_columns import (
+  VectorColumns,
+)
+from advbct_jax.convert.vector_files import open_vectors
+from advbct_jax.convert.vector_lengths import Lengths
 from advbct_jax.convert.vector_rows import VectorRows
+from advbct_jax.convert.vector_writing import require_suffix, write_vectors
 from advbct_jax.embeddings.store import (
-  Card,
   EmbeddingStore,
   create_store,
   open_store,
+  write_card,
 )
 from advbct_jax.errors import InputError
+from advbct_jax.line_files import write_lines
+from advbct_jax.locks import hold_name
 
-# Says in an unfinished store what it is made from.
-_INPUTS = 'inputs.json'
+# Of files, or of spellings, that are named one by one.
+_MOST_LINES = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,17 +49,25 @@ class Filled:
 
   Attributes:
     store: it is complete.
-    zeros: how many of its vectors are all zero.
+    lengths: of its vectors; how many are all zero, too.
     labelled: how many images have a class.
     classes: how many classes they have.
+    missing: how many images have none, by how that was spelt.
+    respelt: of spellings of classes that had another, which class they are.
     inexact: files that have approximations of the vectors alone.
+    unscaled: files of int8 vectors without a scale.
+    spans: each file's first and last id, where there are several.
   """
 
   store: EmbeddingStore
-  zeros: int
+  lengths: Lengths
   labelled: int
   classes: int
+  missing: dict[str, int]
+  respelt: dict[str, str]
   inexact: list[pathlib.Path]
+  unscaled: list[pathlib.Path]
+  spans: list[tuple[pathlib.Path, str, str]]
 
 
 def vectors_to_store(
@@ -66,6 +80,9 @@ def vectors_to_store(
   preprocessing: str | None = None,
   ids: pathlib.Path | None = None,
   labels: pathlib.Path | None = None,
+  columns: VectorColumns | None = None,
+  metric: str | None = None,
+  keep_order: bool = False,
 ) -> Filled:
   """Makes a store from files of vectors, in blocks.
 
@@ -83,14 +100,21 @@ def vectors_to_store(
     ids: a file of image ids, where the vectors have none with them.
     labels: a file of the classes under which the encoder was trained on the
       images, where the vectors have none.
+    columns: the names of columns and arrays, where they aren't the usual ones.
+    metric: what the vectors are compared by where they come from; None takes
+      what a FAISS index says, or cosine.
+    keep_order: whether files may be in another order than the numbers in their
+      names, though `ids` or `labels` is one list for all.
 
   Returns:
     The complete store, with what was counted on the way.
 
   Raises:
     InputError: if there is something at `path`, or somebody else's folder at
-      `PATH.unfinished`; if vectors, ids or labels are damaged, missing, not
-      finite, or don't belong together; or if the store cannot be written.
+      `PATH.unfinished`; if another process fills it; if vectors, ids or labels
+      are damaged, missing, not finite, or don't belong together; if cosine
+      would rank the vectors otherwise than their metric does; or if the store
+      cannot be written.
   """
   if path.exists():
     raise InputError(
@@ -103,31 +127,44 @@ def vectors_to_store(
     'images': images,
     'preprocessing': preprocessing,
   }
-  unfinished = path.with_name(f'{path.name}.unfinished')
-  rows = VectorRows([open_vectors(file) for file in vectors])
+  columns = columns or VectorColumns()
+  rows = VectorRows([open_vectors(file, columns) for file in vectors], columns)
+  if not keep_order:
+    rows.require_number_order(ids, labels)
   names = rows.ids(ids)
-  classes = rows.labels(labels, names)
+  spelt = rows.labels(labels, names)
+  rows.require_own_cards(names, None if labels else spelt)
+  classes, respelt = (None, {}) if spelt is None else spell_classes(spelt)
   card = rows.card(names, classes, given, path.name)
-  rows.require_own_cards(names, None if labels else classes)
-  with _writing(path):
-    _claim(unfinished, rows, card)
-    store = create_store(unfinished, card, names, classes)
+  unfinished = path.with_name(f'{path.name}.unfinished')
+  with writing_store(path), hold_name(path, 'fills the store'):
+    claim_folder(unfinished, rows, card)
     try:
-      zeros = _fill(store, rows, names)
+      store = create_store(unfinished, card, names, classes)
+      with store.filling():
+        lengths = fill_store(store, rows, names, metric)
+        card = store.finish().card
     except InputError:
       shutil.rmtree(unfinished, ignore_errors=True)
       raise
-    card = store.finish().card
     os.replace(unfinished, path)
     # Last, for without it a folder is not known as an unfinished store.
-    (path / _INPUTS).unlink()
+    (path / INPUTS).unlink()
   counts = collections.Counter(classes)
   return Filled(
     store=EmbeddingStore(path, card),
-    zeros=zeros,
+    lengths=lengths,
     labelled=counts.total() - counts[''],
     classes=len(counts.keys() - {''}),
+    missing=collections.Counter(
+      label for label in spelt or () if not respelt.get(label, label)
+    ),
+    respelt={here: there for here, there in respelt.items() if there},
     inexact=[file.path for file in rows.files if not file.exact],
+    unscaled=[
+      file.path for file in rows.files if file.integers and not file.scaled
+    ],
+    spans=rows.spans(names),
   )
 
 
@@ -163,18 +200,16 @@ def store_to_files(path: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
     file: file.with_name(f'{file.name}.unfinished') for file in files
   }
   try:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    shape = store.card.count, store.card.dimension
-    write_vectors(
-      unfinished[out], out.suffix, shape, _chunks(store), ids, labels
-    )
-    for what, lines in texts.items():
-      with unfinished[beside[what]].open('w', encoding='utf-8') as text:
-        text.writelines(f'{line}\n' for line in lines)
-    described = json.dumps(dataclasses.asdict(store.card), indent=2) + '\n'
-    unfinished[out.with_suffix('.json')].write_text(described)
-    for file in files:
-      os.replace(unfinished[file], file)
+    with hold_name(out, 'writes the store to files'):
+      shape = store.card.count, store.card.dimension
+      write_vectors(
+        unfinished[out], out.suffix, shape, _chunks(store), ids, labels
+      )
+      for what, lines in texts.items():
+        write_lines(unfinished[beside[what]], lines)
+      write_card(unfinished[out.with_suffix('.json')], store.card)
+      for file in files:
+        os.replace(unfinished[file], file)
   except OSError as error:
     raise InputError(
       f'{out}: cannot be written ({error}). Make room, or name another place.'
@@ -184,82 +219,6 @@ def store_to_files(path: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
       with contextlib.suppress(OSError):  # Its folder may be no folder.
         name.unlink()
   return files
-
-
-def _claim(unfinished: pathlib.Path, rows: VectorRows, card: Card) -> None:
-  """Makes an unfinished store's folder, unless one has the same inputs."""
-  stats = [(file.path.resolve(), file.path.stat()) for file in rows.files]
-  inputs = {
-    'vectors': [
-      {'path': str(path), 'size': stat.st_size, 'mtime_ns': stat.st_mtime_ns}
-      for path, stat in stats
-    ],
-    'card': dataclasses.asdict(card),
-  }
-  described = json.dumps(inputs, indent=2) + '\n'
-  path = unfinished / _INPUTS
-  if unfinished.exists():
-    if not _is_ours(unfinished):
-      raise InputError(
-        f'{unfinished}: is there already, and no store that a killed command '
-        'has left. The new store is filled under this name; remove it, or '
-        'choose another name for the store.'
-      )
-    if path.exists() and path.read_text() == described:
-      return
-    shutil.rmtree(unfinished)
-  unfinished.mkdir(parents=True)
-  write_text(path, described)
-
-
-def _is_ours(unfinished: pathlib.Path) -> bool:
-  """Whether a folder says what it is made from, or was about to."""
-  if not unfinished.is_dir():
-    return False
-  names = [file.name for file in unfinished.iterdir()]
-  return _INPUTS in names or all(name.startswith(_INPUTS) for name in names)
-
-
-def _fill(store: EmbeddingStore, rows: VectorRows, ids: Sequence[str]) -> int:
-  """Writes the missing chunks; returns how many vectors are all zero."""
-  first = min(store.missing_chunks(), default=store.chunk_count)
-  chunks = itertools.chain(
-    map(store.read_chunk, range(first)),
-    read_rows(rows.files, store.rows_of(first).start, store.card.chunk_rows),
-  )
-  zeros = 0
-  with tqdm.tqdm(
-    desc='storing', total=store.card.count, unit=' vectors', unit_scale=True
-  ) as progress:
-    for number, chunk in enumerate(chunks):
-      finite = np.isfinite(chunk).all(axis=1)
-      if not finite.all():
-        row = store.rows_of(number).start + int(finite.argmin())
-        raise InputError(
-          f'{rows.where(row)}: the vector of image {ids[row]!r} is not finite '
-          'as float32 (NaN or infinite). Its encoder has diverged, or the file '
-          'is damaged; mend the vector or take the image out.'
-        )
-      zeros += len(chunk) - int(chunk.any(axis=1).sum())
-      if number >= first:
-        store.write_chunk(number, chunk)
-      progress.update(len(chunk))
-  return zeros
-
-
-@contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[None]:
-  """Says why a store cannot be written; what there is of it stays."""
-  try:
-    yield
-  except InputError:
-    raise
-  except (OSError, ValueError) as error:  # Orbax has both for a full disk.
-    raise InputError(
-      f'{path}: the store cannot be written ({error}). Make room and run the '
-      'same command again, which goes on where it stopped, or name another '
-      'place.'
-    ) from error
 
 
 def _chunks(store: EmbeddingStore) -> Iterator[np.ndarray]:
@@ -273,25 +232,51 @@ def _chunks(store: EmbeddingStore) -> Iterator[np.ndarray]:
 
 def describe_filled(filled: Filled) -> str:
   """What a user may want to know of a store made from vectors, as text."""
-  card = filled.store.card
-  lines = [
-    f'{filled.store.path}: {card.count} vectors of width {card.dimension} of '
-    f'{card.encoder} ({card.weights}), images {card.images}'
-  ]
-  if card.labels_digest is None:
-    lines.append('no labels')
+  return '\n'.join(_describe(filled))
+
+
+def _describe(filled: Filled) -> Iterator[str]:
+  """What was found, in lines."""
+  for path, first, last in filled.spans[:_MOST_LINES]:
+    yield f'{path}: {first} … {last}'
+  if (more := len(filled.spans) - _MOST_LINES) > 0:
+    yield f'and {more} files more'
+  if filled.store.card.labels_digest is None:
+    yield 'no labels'
   else:
-    lines.append(
-      f'{filled.labelled} images have one of {filled.classes} classes'
+    yield f'{filled.labelled} images have one of {filled.classes} classes'
+  if filled.missing:
+    spellings = ', '.join(
+      f'{count} say {label!r}' if label else f'{count} say nothing'
+      for label, count in list(filled.missing.items())[:_MOST_LINES]
     )
-  if filled.zeros:
-    lines.append(
-      f'{filled.zeros} vectors are all zero: they have no direction, so '
+    yield f'{sum(filled.missing.values())} images have none ({spellings})'
+  if filled.respelt:
+    here, there = next(iter(filled.respelt.items()))
+    yield (
+      f'{len(filled.respelt)} spellings of classes were brought to another, '
+      f'such as {here!r} to {there!r}'
+    )
+  lengths = filled.lengths
+  if lengths.zeros:
+    yield (
+      f'{lengths.zeros} vectors are all zero: they have no direction, so '
       'nothing is like them'
     )
-  lines += [
-    f'{path}: the index does not keep the vectors as they were; these are '
-    'its approximations'
-    for path in filled.inexact
-  ]
-  return '\n'.join(lines)
+  compared = 'they are compared by cosine'
+  if lengths.differ:
+    compared += (
+      f', whatever their lengths ({lengths.shortest:.4g} to '
+      f'{lengths.longest:.4g})'
+    )
+  yield compared
+  for path in filled.inexact:
+    yield (
+      f'{path}: the index does not keep the vectors as they were; these are '
+      'its approximations'
+    )
+  for path in filled.unscaled:
+    yield (
+      f'{path}: int8 without a scale, taken as they are. One scale for all '
+      'changes no cosine; name one for each component by --scale'
+    )

@@ -3,40 +3,30 @@
     NAME.npy        [N, D] vectors
     NAME.npz        `embeddings` [N, D] (or `vectors`, or the only array of two
                     axes), `ids` [N], and where there are labels `labels` [N]
-    NAME.parquet    the columns `id`, `embedding` (a list of D numbers), `label`
+    NAME.parquet    the columns `id`, `embedding` (a list of D numbers, or the
+                    only column of lists), `label`
     NAME.faiss      a FAISS index (.index too) that gives its vectors back
 
 What a file has no place for lies beside it: NAME.ids.txt and NAME.labels.txt, a
 line a vector, and NAME.json, the card of the store that the vectors are from.
+Other names of columns and arrays can be said (`vector_columns.py`). Vectors are
+floats of any width, bfloat16 too, or int8, with or without a scale.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-import functools
 import pathlib
-from typing import IO, Protocol
-import zipfile
+from typing import Protocol
 
 import numpy as np
 
-from advbct_jax.convert.array_files import (
-  TEXT_ROWS,
-  StoredArray,
-  read_npy,
-  read_npz,
-)
-from advbct_jax.convert.ids_and_labels import (
-  beside,
-  classes,
-  ids_beside,
-  labels_beside,
-)
-from advbct_jax.convert.parquet_files import ParquetFile, write_parquet
+from advbct_jax.convert.array_vectors import open_npy, open_npz
+from advbct_jax.convert.index_files import IndexFile
+from advbct_jax.convert.parquet_files import ParquetFile
+from advbct_jax.convert.vector_columns import VectorColumns
 from advbct_jax.errors import InputError
-from advbct_jax.retrieval.index_vectors import read_vectors
 
 # 8 MiB of float32 are read at once.
 _BLOCK_VALUES = 2**21
-_WANTED_ARRAY = '[N, D] float16, float32 or float64'
 
 
 class VectorFile(Protocol):
@@ -47,12 +37,19 @@ class VectorFile(Protocol):
     count: the number of vectors N.
     dimension: their width D.
     exact: False where the file has approximations of the vectors alone.
+    integers: whether they are int8.
+    scaled: whether these were multiplied by a scale.
+    metric: what they are compared by, `inner_product`, `l2` or another name;
+      None where the file doesn't say.
   """
 
   path: pathlib.Path
   count: int
   dimension: int
   exact: bool
+  integers: bool
+  scaled: bool
+  metric: str | None
 
   def ids(self) -> list[str] | None:
     """The [N] ids in the file or beside it; None without."""
@@ -63,12 +60,18 @@ class VectorFile(Protocol):
     ...
 
   def blocks(self, start: int, rows: int) -> Iterator[np.ndarray]:
-    """Reads from a row on, [≤ rows, D] float16, 32 or 64 at a time."""
+    """Reads from a row on, [≤ rows, D] floats or int8 at a time."""
     ...
 
 
-def open_vectors(path: pathlib.Path) -> VectorFile:
+def open_vectors(
+  path: pathlib.Path, columns: VectorColumns | None = None
+) -> VectorFile:
   """Opens a file of vectors by its suffix.
+
+  Args:
+    path: of the file.
+    columns: what a user says of its columns; None for nothing.
 
   Raises:
     InputError: if it is missing, damaged, or of another kind.
@@ -82,7 +85,7 @@ def open_vectors(path: pathlib.Path) -> VectorFile:
       '(.pkl, .pt, .pth) can run code and are not read; save the vectors with '
       'numpy.save.'
     )
-  file = opened(path)
+  file = opened(path, columns or VectorColumns())
   if not file.count or not file.dimension:
     raise InputError(
       f'{path}: found {file.count} vectors of width {file.dimension}, wanted '
@@ -123,152 +126,12 @@ def read_rows(
     yield block[:filled]
 
 
-def require_suffix(path: pathlib.Path) -> None:
-  """Refuses a file that `write_vectors` has no format for.
-
-  Raises:
-    InputError: with the known suffixes.
-  """
-  if path.suffix not in _WRITERS:
-    raise InputError(
-      f'{path}: found {path.suffix!r}, wanted {", ".join(_WRITERS)}.'
-    )
-
-
-def write_vectors(
-  path: pathlib.Path,
-  suffix: str,
-  shape: tuple[int, int],
-  chunks: Iterator[np.ndarray],
-  ids: Sequence[str],
-  labels: Sequence[str] | None,
-) -> None:
-  """Writes vectors chunk by chunk.
-
-  Args:
-    path: the file, whatever it is called.
-    suffix: `.npy`, which has no place for ids and labels, `.npz` or `.parquet`.
-    shape: N and D.
-    chunks: [≤ N, D] float32, N rows in all.
-    ids: [N].
-    labels: [N], or None without.
-  """
-  _WRITERS[suffix](path, shape, chunks, ids, labels)
-
-
-class _ArrayFile:
-  """A .npy file, or a .npz file with some."""
-
-  exact = True
-
-  def __init__(
-    self,
-    path: pathlib.Path,
-    vectors: StoredArray,
-    ids: StoredArray | None = None,
-    labels: StoredArray | None = None,
-  ):
-    vectors.require(2, 'f', _WANTED_ARRAY)
-    if vectors.dtype.itemsize > 8:
-      raise InputError(
-        f'{vectors.where}: found {vectors.dtype}, wanted {_WANTED_ARRAY}.'
-      )
-    self.path = path
-    self.count, self.dimension = vectors.shape
-    self._vectors = vectors
-    self._ids = ids
-    self._labels = labels
-
-  def ids(self) -> list[str] | None:
-    if self._ids is None:
-      return ids_beside(self.path)
-    return list(self._ids.texts())
-
-  def labels(self) -> list[str] | None:
-    if self._labels is None:
-      return labels_beside(self.path)
-    return classes(self._labels.texts())
-
-  def blocks(self, start: int, rows: int) -> Iterator[np.ndarray]:
-    return self._vectors.blocks(start, rows)
-
-
-class _IndexFile:
-  """A FAISS index; the lines beside it are in the order of FAISS's ids."""
-
-  def __init__(self, path: pathlib.Path):
-    self.path = path
-    self._index = read_vectors(path)
-    self.count = self._index.count
-    self.dimension = self._index.dimension
-    self.exact = self._index.exact
-
-  def ids(self) -> list[str] | None:
-    lines, names = ids_beside(self.path), self._names()
-    # FAISS's ids may be the names, or lines of the list of names.
-    return names if lines in (None, names) else self._lines(lines, 'ids')
-
-  def labels(self) -> list[str] | None:
-    labels = labels_beside(self.path)
-    lines = None if labels is None else ids_beside(self.path)
-    if labels is None or lines in (None, self._names()):
-      return labels
-    return self._lines(labels, 'labels')
-
-  def blocks(self, start: int, rows: int) -> Iterator[np.ndarray]:
-    return self._index.blocks(start, rows)
-
-  def _names(self) -> list[str] | None:
-    """FAISS's ids as names of the images; None where it only counts."""
-    keys = self._index.keys
-    return None if keys is None else [str(key) for key in keys.tolist()]
-
-  def _lines(self, lines: list[str], what: str) -> list[str]:
-    """The line of each row, which FAISS's id is the number of."""
-    keys = self._index.keys
-    if keys is None:
-      return lines
-    unknown = (keys < 0) | (keys >= len(lines))
-    if unknown.any():
-      row = int(unknown.argmax())
-      raise InputError(
-        f'{beside(self.path, what)}: it has {len(lines)} lines, none of them '
-        f'for the id {keys[row]} of FAISS (row {row}). Wanted: a line for each '
-        "image, FAISS's id being its number from 0 in NAME.ids.txt and "
-        "NAME.labels.txt, or FAISS's own ids in NAME.ids.txt. Name the right "
-        "files, or take them away to keep FAISS's ids."
-      )
-    return [lines[key] for key in keys.tolist()]
-
-
-def _open_npy(path: pathlib.Path) -> VectorFile:
-  return _ArrayFile(path, read_npy(path))
-
-
-def _open_npz(path: pathlib.Path) -> VectorFile:
-  arrays = read_npz(path)
-  matrices = [name for name, array in arrays.items() if len(array.shape) == 2]
-  named = [name for name in ('embeddings', 'vectors') if name in arrays]
-  if not named and len(matrices) != 1:
-    raise InputError(
-      f'{path}: found the arrays {", ".join(arrays) or "none"}; wanted '
-      f'`embeddings` {_WANTED_ARRAY}, `ids` [N] and, where there are labels, '
-      '`labels` [N].'
-    )
-  return _ArrayFile(
-    path,
-    arrays[(named or matrices)[0]],
-    arrays.get('ids'),
-    arrays.get('labels'),
-  )
-
-
-_FORMATS: dict[str, Callable[[pathlib.Path], VectorFile]] = {
-  '.npy': _open_npy,
-  '.npz': _open_npz,
+_FORMATS: dict[str, Callable[[pathlib.Path, VectorColumns], VectorFile]] = {
+  '.npy': open_npy,
+  '.npz': open_npz,
   '.parquet': ParquetFile,
-  '.faiss': _IndexFile,
-  '.index': _IndexFile,
+  '.faiss': IndexFile,
+  '.index': IndexFile,
 }
 
 
@@ -288,60 +151,3 @@ def _pieces(files: Sequence[VectorFile], start: int) -> Iterator[np.ndarray]:
         f'{file.count}. The file is damaged; fetch or save it again.'
       )
     start = 0
-
-
-def _write_npy(
-  path: pathlib.Path,
-  shape: tuple[int, int],
-  chunks: Iterator[np.ndarray],
-  ids: Sequence[str],
-  labels: Sequence[str] | None,
-) -> None:
-  with path.open('wb') as file:
-    _write_array(file, np.dtype(np.float32), shape, chunks)
-
-
-def _write_npz(
-  path: pathlib.Path,
-  shape: tuple[int, int],
-  chunks: Iterator[np.ndarray],
-  ids: Sequence[str],
-  labels: Sequence[str] | None,
-) -> None:
-  with zipfile.ZipFile(path, 'w') as archive:
-    member = functools.partial(archive.open, mode='w', force_zip64=True)
-    with member('embeddings.npy') as file:
-      _write_array(file, np.dtype(np.float32), shape, chunks)
-    for name, texts in (('ids', ids), ('labels', labels)):
-      if texts is not None:
-        with member(f'{name}.npy') as file:
-          _write_texts(file, texts)
-
-
-_WRITERS = {'.npy': _write_npy, '.npz': _write_npz, '.parquet': write_parquet}
-
-
-def _write_array(
-  file: IO[bytes],
-  dtype: np.dtype,
-  shape: tuple[int, ...],
-  blocks: Iterator[np.ndarray],
-) -> None:
-  header = {
-    'descr': np.lib.format.dtype_to_descr(dtype),
-    'fortran_order': False,
-    'shape': shape,
-  }
-  np.lib.format.write_array_header_1_0(file, header)
-  for block in blocks:
-    file.write(np.ascontiguousarray(block, dtype).data)
-
-
-def _write_texts(file: IO[bytes], texts: Sequence[str]) -> None:
-  # NumPy's strings are as wide as the longest, and none has no width.
-  dtype = np.dtype(f'<U{max(max(map(len, texts)), 1)}')
-  blocks = (
-    np.array(texts[start : start + TEXT_ROWS], dtype)
-    for start in range(0, len(texts), TEXT_ROWS)
-  )
-  _write_array(file, dtype, (len(texts),), blocks)

@@ -3,10 +3,11 @@
 import bisect
 from collections.abc import Callable, Iterator, Sequence
 import itertools
-import json
 import pathlib
+import re
 from typing import Any
 
+from advbct_jax.convert.cards_beside import card_beside
 from advbct_jax.convert.ids_and_labels import (
   read_ids,
   read_labels,
@@ -14,6 +15,7 @@ from advbct_jax.convert.ids_and_labels import (
   require_ids,
   require_labels,
 )
+from advbct_jax.convert.vector_columns import VectorColumns
 from advbct_jax.convert.vector_files import VectorFile
 from advbct_jax.data.images import digest_ids
 from advbct_jax.embeddings.store import DEFAULT_CHUNK_ROWS, Card
@@ -39,11 +41,16 @@ class VectorRows:
 
   Attributes:
     files: of one width.
+    columns: their names, and those of .csv files of ids or labels, where they
+      aren't the usual ones.
     count: the number of rows N.
   """
 
-  def __init__(self, files: Sequence[VectorFile]):
+  def __init__(
+    self, files: Sequence[VectorFile], columns: VectorColumns | None = None
+  ):
     self.files = files
+    self.columns = columns or VectorColumns()
     first = files[0]
     for file in files:
       if file.dimension != first.dimension:
@@ -62,6 +69,58 @@ class VectorRows:
     number = bisect.bisect_right(self._starts, row) - 1
     return f'{self.files[number].path}, row {row - self._starts[number]}'
 
+  def require_number_order(
+    self, ids: pathlib.Path | None, labels: pathlib.Path | None
+  ) -> None:
+    """Refuses numbered files in the order of the shell: 0, 1, 10, 11, 2.
+
+    Their rows would get each other's ids. Where the files have ids of their
+    own, or labels are told by id, any order will do.
+
+    Args:
+      ids: a file of ids for all of them, where there is one.
+      labels: a file of labels for all of them, where there is one.
+
+    Raises:
+      InputError: if names of files that differ in numbers alone are not in the
+        order of these numbers.
+    """
+    last: dict[str, tuple[list[int], pathlib.Path]] = {}
+    for file in self.files:
+      name = str(file.path)
+      numbers = [int(digits) for digits in re.findall(r'\d+', name)]
+      family = re.sub(r'\d+', '0', name)
+      before, path = last.get(family, (numbers, file.path))
+      if numbers < before and (one := self._one_list(ids, labels)):
+        raise InputError(
+          f'{file.path}: its number is lower, but it comes after {path.name}, '
+          f'as the shell sorts names; and {one.name} is one list for all '
+          'files, so that vectors may get the ids or labels of others. Give '
+          'the files in the order of their numbers ($(ls -v …)), or say '
+          '--keep_order if the list is in this order.'
+        )
+      last[family] = numbers, file.path
+
+  def _one_list(
+    self, ids: pathlib.Path | None, labels: pathlib.Path | None
+  ) -> pathlib.Path | None:
+    """A file that tells rows of several files apart by their order alone."""
+    if ids and any(file.ids() is None for file in self.files):
+      return ids
+    by_order = labels and labels.suffix != '.csv'
+    if by_order and any(file.labels() is None for file in self.files):
+      return labels
+    return None
+
+  def spans(self, ids: Sequence[str]) -> list[tuple[pathlib.Path, str, str]]:
+    """Each file's first and last id; nothing of a single file."""
+    if len(self.files) == 1:
+      return []
+    return [
+      (file.path, ids[rows.start], ids[rows.stop - 1])
+      for file, rows in self._slices()
+    ]
+
   def ids(self, given: pathlib.Path | None) -> list[str]:
     """The [N] ids, usable as such.
 
@@ -69,7 +128,8 @@ class VectorRows:
       given: a file of ids; they must be those that the files have, if any.
     """
     own = [file.ids() for file in self.files]
-    ids = self._one_each('ids', own, given, read_ids)
+    column = self.columns.id or 'id'
+    ids = self._one_each('ids', own, given, lambda path: read_ids(path, column))
     if ids is None:
       raise InputError(
         f'{self.files[own.index(None)].path}: no ids with it. Every vector '
@@ -83,10 +143,11 @@ class VectorRows:
   def labels(
     self, given: pathlib.Path | None, ids: Sequence[str]
   ) -> list[str] | None:
-    """The [N] labels; None where neither the files nor anyone has some."""
+    """The [N] labels as they are spelt; None where nobody has some."""
     own = [file.labels() for file in self.files]
+    columns = self.columns.id or 'id', self.columns.label or 'label'
     labels = self._one_each(
-      'labels', own, given, lambda path: read_labels(path, ids)
+      'labels', own, given, lambda path: read_labels(path, ids, *columns)
     )
     if labels is None:
       if own.count(None) < len(own):
@@ -123,7 +184,7 @@ class VectorRows:
       'compatible_dimension': 0,
     }
     told = {key: value for key, value in given.items() if value is not None}
-    cards = {file.path: _card_of(file.path) for file in self.files}
+    cards = {file.path: card_beside(file.path) for file in self.files}
     first = next(filter(None, cards.values()), None)
     for path, card in cards.items():
       for field in _DESCRIBED:
@@ -170,7 +231,7 @@ class VectorRows:
       labels: [N], or None where those of the cards don't matter.
     """
     for file, rows in self._slices():
-      card = _card_of(file.path)
+      card = card_beside(file.path)
       if card is None:
         continue
       found: dict[str, Any] = {
@@ -226,21 +287,3 @@ def _require_count(
       f'{path}: found {found} {what} for {wanted} vectors; wanted one for '
       'each, in the same order.'
     )
-
-
-def _card_of(path: pathlib.Path) -> Card | None:
-  """The card beside a file of vectors, where there is one."""
-  file = path.with_suffix('.json')
-  try:
-    text = file.read_text(encoding='utf-8', errors='replace')
-    if '"ids_digest"' not in text:
-      return None  # A file of somebody's own, which happens to be called so.
-    return Card(**json.loads(text))
-  except FileNotFoundError:
-    return None
-  except (OSError, ValueError, TypeError) as error:
-    raise InputError(
-      f'{file}: cannot be read as the card of {path.name} ({error}). It is '
-      'damaged or of another version; fetch or write it again, or take it away '
-      'and name the encoder by --encoder.'
-    ) from error

@@ -74,6 +74,7 @@ def _draw_crop_flip(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     4 / 3
   )
   sides = jnp.sqrt(area * jnp.exp(jnp.array([log_ratio, -log_ratio])))
+  # An oblong part of nearly all of the area would stick out.
   sides = jnp.minimum(sides, 1.0)
   offset = jax.random.uniform(place_key, (2,), minval=-1, maxval=1)
   mirror = jnp.where(jax.random.bernoulli(flip_key), -1.0, 1.0)

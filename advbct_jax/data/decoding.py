@@ -79,9 +79,7 @@ def flatten(image: Image.Image) -> Image.Image:
   if image.mode.startswith('I') or image.mode == 'F':
     return _scale_grey(image)
   if image.has_transparency_data:
-    # There is no way to RGBA from grey that is multiplied by its opacity.
-    straight = image.convert('LA') if image.mode == 'La' else image
-    rgba = straight.convert('RGBA')
+    rgba = image.convert('RGBA')
     white = Image.new('RGBA', rgba.size, 'white')
     return Image.alpha_composite(white, rgba).convert('RGB')
   if image.mode == '1':

@@ -86,6 +86,7 @@ def load_train(root: pathlib.Path, name: str = 'gldv2') -> ImageSet:
     landmarks[label] = len(image_ids)
     ids.extend(image_ids)
   _check_ids(table, ids)
+  # Four million labels, without a Python object for each.
   labels = np.repeat(
     np.fromiter(landmarks.keys(), np.int64),
     np.fromiter(landmarks.values(), np.int64),
@@ -266,6 +267,7 @@ def _read_solution(
         f'ids of {INDEX_TABLE}. Take both tables from the same release.'
       )
     query_ids.append(query)
+    # An image that is named twice is one hit, and counts once in the metric.
     relevant.append(np.unique([gallery[image_id] for image_id in image_ids]))
     usages.append(usage)
   if not query_ids:

@@ -125,6 +125,10 @@ def training_batches(
       f'batch of {batch_size}. Lower config.batch_size.'
     )
   whole_batches = len(rows) // batch_size * batch_size
+  # Rows are shuffled before some are cut off, so that every epoch leaves others
+  # out. They go on as numbers: whole batches of images are only made where they
+  # are decoded. Grain draws each epoch's order from the seed and the epoch, so
+  # the number of a batch is all the state there is.
   dataset = (
     grain.MapDataset.source(rows)
     .seed(seed)

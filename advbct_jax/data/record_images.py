@@ -110,6 +110,8 @@ def open_records(
     raise InputError(
       f'{folder}: holds no whole records ({error}). Prepare them again.'
     ) from error
+  # Their number is in the description; the ids are compared one by one when an
+  # image is read, for to read them all would be to read all the records.
   found = splits[split].num_examples if split in splits else 0
   if found != len(ids):
     raise InputError(

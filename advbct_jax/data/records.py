@@ -254,6 +254,7 @@ def _read_examples(
 
 def _write(builder: _ImageRecords, folder: pathlib.Path) -> None:
   """Runs a builder, without its remarks about a download."""
+  # TFDS makes a folder for downloads, though there are none.
   downloads = folder / 'downloads'
   with contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare(download_dir=downloads)

@@ -85,7 +85,8 @@ def split_training_set(
   else:
     old_classes = len(ids)
     quota = np.maximum((old_fraction * counts[order]).astype(int), 1)
-    # Rank of every image within its class, in a random order.
+    # Rank of every image within its class, in a random order: sorted by class
+    # (`lexsort` goes by its last key first), and at random within.
     shuffled = np.lexsort((random.random(len(labels)), labels))
     rank = np.empty(len(labels), int)
     starts = np.cumsum(counts[order]) - counts[order]

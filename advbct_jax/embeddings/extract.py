@@ -26,6 +26,7 @@ from advbct_jax.embeddings.store import (
   create_store,
 )
 from advbct_jax.errors import InputError
+from advbct_jax.locks import hold_name
 from advbct_jax.models.encoder import Encoder
 
 # Batches that the device has to do while the host fetches an earlier one. Two
@@ -151,7 +152,8 @@ def extract(
 
   Raises:
     InputError: if the folder holds the store of another encoder or of other
-      images, an image cannot be read, or several processes run as one.
+      images, another process fills it, an image cannot be read, or several
+      processes run as one.
   """
   if jax.process_count() > 1:
     # Orbax saves collectively, so processes cannot each write their own chunks.
@@ -162,6 +164,19 @@ def extract(
   store = create_store(path, encoder.card(image_set, chunk_rows), image_set.ids)
   if store.card.complete:
     return store
+  with hold_name(path, 'fills the store'):
+    return _fill(store, encoder, image_set, batch_size, workers, load)
+
+
+def _fill(
+  store: EmbeddingStore,
+  encoder: FrozenEncoder,
+  image_set: ImageSet,
+  batch_size: int,
+  workers: int,
+  load: LoadBatch | None,
+) -> EmbeddingStore:
+  """Writes the chunks that a store lacks."""
   if load is None or load.size != encoder.image_size:
     load = make_loader(image_set, encoder.image_size)
   batch_size = _shared_batch_size(len(image_set), batch_size)

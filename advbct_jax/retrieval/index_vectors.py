@@ -12,6 +12,10 @@ from advbct_jax.errors import InputError
 
 # By id, whatever the ids are.
 _HASHTABLE: Any = vars(faiss)['DirectMap'].Hashtable
+_METRICS = {
+  faiss.METRIC_INNER_PRODUCT: 'inner_product',
+  faiss.METRIC_L2: 'l2',
+}
 
 
 class IndexVectors:
@@ -26,6 +30,7 @@ class IndexVectors:
     keys: [N] int64, what FAISS calls them; None where it only counts them.
     exact: whether the index has the vectors as they were added, rather than
       approximations.
+    metric: what it ranks by: `inner_product`, `l2`, or another one of FAISS's.
   """
 
   def __init__(self, path: pathlib.Path):
@@ -50,6 +55,8 @@ class IndexVectors:
       counted = np.array_equal(self._numbers, np.arange(self.count))
       self.keys = None if counted else self._numbers
     self.exact = _is_exact(self._index)
+    kind = self._outer.metric_type
+    self.metric = _METRICS.get(kind, f"FAISS's metric {kind}")
 
   def blocks(self, start: int, rows: int) -> Iterator[np.ndarray]:
     """Reads the vectors from a row on.

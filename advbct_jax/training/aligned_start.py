@@ -78,10 +78,10 @@ def check_independent_config(
   Raises:
     InputError: as `check_independent` does.
   """
-  if config.model.head == 'none':
+  if config.model.head not in ('batch_norm', 'linear'):
     raise InputError(
-      f'{_WANTED}. But config.model.head is none, so there is no layer that a '
-      'rotation can be folded into; wanted: batch_norm or linear.'
+      f'{_WANTED}. But config.model.head is {config.model.head}, into which no '
+      'rotation can be folded; wanted: batch_norm or linear.'
     )
   there, here = describe_start(theirs), describe_start(config)
   # The split's seed numbers the classes, and so the classifier's columns.

@@ -1,10 +1,11 @@
 """Training states on disk, and encoders taken from them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import inspect
 import json
 import pathlib
+import shlex
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import orbax.checkpoint as ocp
 
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError
+from advbct_jax.literal_paths import literal_path
 from advbct_jax.methods import METHODS, method_options
 from advbct_jax.models.encoder import Encoder, make_encoder
 from advbct_jax.training.state import TrainState
@@ -34,7 +36,9 @@ class Checkpoints:
   """The checkpoints of a run.
 
   A state holds its step, which is the position in the data too. Saving is
-  asynchronous. A checkpoint appears whole or not at all.
+  asynchronous. A checkpoint appears whole or not at all. The first one is read
+  back at once, since a place where nothing can be kept is to be known before
+  days of training; the last one by `wait`.
   """
 
   def __init__(
@@ -53,9 +57,11 @@ class Checkpoints:
       keep: how many of the latest are kept.
       keep_every_steps: those at its multiples are kept for good; 0 for none.
     """
+    self._folder = workdir / _FOLDER
+    self._read_back = False
     self._every_steps = every_steps
     self._manager = ocp.CheckpointManager(
-      (workdir / _FOLDER).absolute(),
+      literal_path(workdir / _FOLDER),
       options=ocp.CheckpointManagerOptions(
         max_to_keep=keep,
         keep_period=keep_every_steps or None,
@@ -73,7 +79,11 @@ class Checkpoints:
     return step % self._every_steps == 0
 
   def save(self, state: TrainState) -> None:
-    """Saves a state, unless that step is there."""
+    """Saves a state, unless that step is there.
+
+    Raises:
+      InputError: if it is the first and cannot be read back.
+    """
     step = int(state.step)
     if step != self.latest_step:
       self._manager.save(
@@ -82,6 +92,8 @@ class Checkpoints:
           state=ocp.args.StandardSave(state),
         ),
       )
+      if not self._read_back:
+        self.wait()
 
   def restore(self, state: TrainState) -> TrainState:
     """Loads the newest checkpoint.
@@ -98,8 +110,14 @@ class Checkpoints:
     return restored['state']
 
   def wait(self) -> None:
-    """Waits until everything is on disk."""
+    """Waits until everything is on disk, and reads the newest back.
+
+    Raises:
+      InputError: if it cannot be read.
+    """
     self._manager.wait_until_finished()
+    _read_arrays(self._folder, self.latest_step)
+    self._read_back = True
 
   def close(self) -> None:
     """Waits, and frees what the manager holds."""
@@ -113,7 +131,7 @@ def is_workdir(path: pathlib.Path) -> bool:
 
 def latest_step(workdir: pathlib.Path) -> int | None:
   """The step of a run's newest checkpoint, None without any."""
-  folder = (workdir / _FOLDER).absolute()
+  folder = literal_path(workdir / _FOLDER)
   steps = ocp.utils.checkpoint_steps(folder) if folder.exists() else []
   return max(steps, default=None)
 
@@ -126,7 +144,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """
   path = workdir / 'config.json'
   try:
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding='utf-8'))
     for part in (config, config.get('old', {})):
       for name, fields in (_YOUNG_FIELDS | _options()).items():
         if name in part:
@@ -165,12 +183,12 @@ def load_encoder(
     InputError: if the folder is not that of a run, or has no checkpoint yet.
   """
   config = read_config(workdir)
-  folder = (workdir / _FOLDER).absolute()
+  folder = literal_path(workdir / _FOLDER)
   step = latest_step(workdir)
   if step is None:
     raise InputError(
       f'{folder}: no checkpoint here yet. Train the encoder first: '
-      f'python train.py --config=… --workdir={workdir}'
+      f'python train.py --config=… --workdir={shlex.quote(str(workdir))}'
     )
   with (
     _reading(folder),
@@ -250,19 +268,29 @@ def load_trained(workdir: pathlib.Path) -> TrainState:
   Returns:
     The state as NumPy arrays, without that of the optimiser.
   """
-  folder = (workdir / _FOLDER).absolute()
-  step = latest_step(workdir)
+  restored = _read_arrays(
+    workdir / _FOLDER,
+    latest_step(workdir),
+    ('step', 'params', 'batch_stats'),
+  )
+  return TrainState(**restored, opt_state={})
+
+
+def _read_arrays(
+  folder: pathlib.Path, step: int | None, names: Sequence[str] | None = None
+) -> dict[str, Any]:
+  """Reads a checkpoint, or some fields of it, as NumPy arrays."""
   with (
     _reading(folder),
     ocp.CheckpointManager(
-      folder,
+      literal_path(folder),
       options=ocp.CheckpointManagerOptions(read_only=True),
       item_handlers={'state': ocp.PyTreeCheckpointHandler()},
     ) as manager,
   ):
     stored = manager.item_metadata(step)['state'].tree
-    wanted = {name: stored[name] for name in ('step', 'params', 'batch_stats')}
-    restored = manager.restore(
+    wanted = {name: stored[name] for name in names or stored}
+    return manager.restore(
       step,
       args=ocp.args.Composite(
         state=ocp.args.PyTreeRestore(
@@ -274,7 +302,6 @@ def load_trained(workdir: pathlib.Path) -> TrainState:
         )
       ),
     )['state']
-  return TrainState(**restored, opt_state={})
 
 
 def save_state(workdir: pathlib.Path, state: TrainState) -> None:
@@ -289,7 +316,7 @@ def save_state(workdir: pathlib.Path, state: TrainState) -> None:
     (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False))
   )
   with ocp.CheckpointManager(
-    (workdir / _FOLDER).absolute(),
+    literal_path(workdir / _FOLDER),
     options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False),
     item_handlers={
       'state': ocp.PyTreeCheckpointHandler(type_handler_registry=handlers)
@@ -301,3 +328,4 @@ def save_state(workdir: pathlib.Path, state: TrainState) -> None:
         state=ocp.args.PyTreeSave(jax.tree.map(np.asarray, state))
       ),
     )
+  _read_arrays(workdir / _FOLDER, int(state.step))

@@ -7,6 +7,7 @@ import jax
 
 from advbct_jax import parallel
 from advbct_jax.errors import DivergedError, StoppedError
+from advbct_jax.locks import hold
 from advbct_jax.training.checkpoints import Checkpoints
 from advbct_jax.training.interruption import Interruption
 from advbct_jax.training.logging import MetricsLog
@@ -27,13 +28,15 @@ def train(run: Run, workdir: pathlib.Path) -> None:
     StoppedError: if a signal asked to stop; the state is saved.
     DivergedError: if a metric is not finite; the last good checkpoint is kept.
   """
-  claim_inputs(workdir, run.inputs)
-  checkpoints = Checkpoints(workdir, **run.config.checkpoint)
-  try:
-    if checkpoints.latest_step != run.steps:
-      _train_on(run, workdir, checkpoints)
-  finally:
-    checkpoints.close()
+  # The old encoder's workdir too, which several upgrades may share.
+  with hold(workdir, 'trains'):
+    claim_inputs(workdir, run.inputs)
+    checkpoints = Checkpoints(workdir, **run.config.checkpoint)
+    try:
+      if checkpoints.latest_step != run.steps:
+        _train_on(run, workdir, checkpoints)
+    finally:
+      checkpoints.close()
 
 
 def _train_on(
@@ -100,7 +103,8 @@ def _take_steps(
         checkpoints.save(state)
       if stop:
         break
+    # Before anything says that it is saved.
+    checkpoints.wait()
     # A signal may also have come while the last step was being saved.
     if interruption.signal is not None:
-      checkpoints.wait()
       raise StoppedError(step, run.steps, interruption.signal)

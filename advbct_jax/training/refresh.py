@@ -45,8 +45,10 @@ def refresh_memory(run: Run, state: TrainState) -> TrainState:
   assert run.old is not None
   before: Memory = jax.device_get(state.memory.get('method', {}))
   method = run.method(axis_name=None)
+  # Made here, for what is made within a method of a module becomes its child.
+  encoder = _frozen_encoder(run, state)
   after = method.refresh(
-    dict(before), run.old, lambda: embed_training_set(run, state)
+    dict(before), run.old, lambda: _embed_training_set(run, encoder)
   )
   after = jax.tree.map(np.asarray, dict(after))
   if _described(after) != _described(before):
@@ -58,20 +60,12 @@ def refresh_memory(run: Run, state: TrainState) -> TrainState:
   return dataclasses.replace(state, memory=memory)
 
 
-def embed_training_set(run: Run, state: TrainState) -> np.ndarray:
-  """What the encoder says by now of every training image.
-
-  Args:
-    run: that is trained.
-    state: of it.
-
-  Returns:
-    [N, D] float32 of un-augmented images, in the order of the image set.
-  """
-  config, load = run.config, run.data.load
-  variables = {'params': state.params, 'batch_stats': state.batch_stats}
+def _frozen_encoder(run: Run, state: TrainState) -> FrozenEncoder:
+  """The encoder as it is by now, computing as it will when it is searched."""
+  config = run.config
   options = encoder_options(config.model) | {'dtype': config.evaluation.dtype}
-  encoder = FrozenEncoder(
+  variables = {'params': state.params, 'batch_stats': state.batch_stats}
+  return FrozenEncoder(
     name=config.model.architecture,
     module=make_encoder(**options),
     variables={
@@ -79,14 +73,18 @@ def embed_training_set(run: Run, state: TrainState) -> np.ndarray:
       for collection, tree in variables.items()
       if 'encoder' in tree
     },
-    image_size=load.size,
+    image_size=run.data.load.size,
     normalization=config.data.normalization,
   )
+
+
+def _embed_training_set(run: Run, encoder: FrozenEncoder) -> np.ndarray:
+  """[N, D] what the encoder says of every training image, un-augmented."""
   return embed_all(
     encoder,
-    load,
-    batch_size=config.evaluation.batch_size,
-    workers=config.data.workers,
+    run.data.load,
+    batch_size=run.config.evaluation.batch_size,
+    workers=run.config.data.workers,
   )
 
 

@@ -6,6 +6,7 @@ import ml_collections
 import numpy as np
 
 from advbct_jax.embeddings.class_statistics import class_statistics
+from advbct_jax.locks import hold
 from advbct_jax.methods import find_method
 from advbct_jax.methods.method import OldModel, OldSide
 from advbct_jax.training.aligned_start import (
@@ -44,8 +45,16 @@ def train_upgrade(
     workdir: where everything goes.
 
   Raises:
-    InputError: if something that the config names cannot be used.
+    InputError: if something that the config names cannot be used, or another
+      process trains in the workdir.
   """
+  with hold(workdir, 'trains'):
+    _train_upgrade(config, workdir)
+
+
+def _train_upgrade(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
   claim_workdir(workdir, config)
   images = open_training_images(config, check=latest_step(workdir) is None)
   _planned_run(config, images).check()

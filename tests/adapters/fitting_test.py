@@ -77,3 +77,34 @@ def test_an_adapter_says_between_which_encoders_it_maps(tmp_path):
   assert card.old['weights'] == 'old'
   assert card.images['count'] == 150
   assert card.options == {'seed': 3, 'penalty': None}
+
+
+@pytest.mark.parametrize('kind', ADAPTERS)
+def test_images_with_a_zero_vector_on_either_side_are_left_out(tmp_path, kind):
+  new, old = _NEW.copy(), _OLD.copy()
+  new[[3, 70]], old[[3, 149]] = 0, 0
+  kept = np.delete(np.arange(150), [3, 70, 149])
+  ids = [ids_of(150)[row] for row in kept]
+  with_zeros = [
+    write(tmp_path / name, rows, chunk_rows=64)
+    for name, rows in (('new', new), ('old', old))
+  ]
+  without = [
+    write(tmp_path / 'without' / name, rows[kept], ids, chunk_rows=64)
+    for name, rows in (('new', new), ('old', old))
+  ]
+  here, there = fit_adapter(kind, *with_zeros), fit_adapter(kind, *without)
+
+  # Not the parameters: sums over other chunks are rounded otherwise.
+  np.testing.assert_allclose(here.apply(_NEW), there.apply(_NEW), atol=2e-3)
+  assert mean_cosine(here, *with_zeros) == pytest.approx(
+    mean_cosine(there, *without), abs=1e-6
+  )
+
+
+def test_too_few_images_without_the_zero_vectors_are_refused(tmp_path):
+  new = write(tmp_path / 'new', _NEW)
+  old = np.zeros_like(_OLD)
+  old[:9] = _OLD[:9]
+  with pytest.raises(InputError, match='9 images whose vectors are not zero'):
+    fit_adapter('ridge', new, write(tmp_path / 'old', old))

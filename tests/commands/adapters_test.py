@@ -130,3 +130,14 @@ def test_evaluation_takes_an_adapter(command, tmp_path, kind):
   assert results['datasets']['mine']['cross']['private/map@100'] == 100
   assert results['encoders']['adapted']['encoder'] == f'net+{kind}'
   assert f'net+{kind}' in (tmp_path / 'judged/report.md').read_text()
+
+
+def test_images_that_are_left_out_are_counted_aloud(tmp_path, capsys):
+  rows = _NEW.copy()
+  rows[[5, 9]] = 0
+  write(tmp_path / 'zeros', rows)
+  main(['fit', 'ridge', 'zeros', 'old', 'map'])
+
+  out = capsys.readouterr().out
+  assert 'fitted to 98 images' in out
+  assert '2 images were left out' in out

@@ -1,5 +1,8 @@
 """`advbct tables`."""
 
+import subprocess
+import sys
+
 import pytest
 
 from advbct_jax.commands.tables import main
@@ -61,3 +64,22 @@ def test_results_that_make_no_table_are_refused(
 
   assert message in capsys.readouterr().err
   assert not (tmp_path / 'out').exists()
+
+
+def test_help_needs_no_library_that_takes_seconds_to_import():
+  script = (
+    'import sys\n'
+    'from advbct_jax.comparison.__main__ import main\n'
+    'try:\n'
+    "  main(['--help'])\n"
+    'except SystemExit:\n'
+    '  print(*sys.modules, file=sys.stderr)\n'
+  )
+  shown = subprocess.run(
+    [sys.executable, '-c', script], capture_output=True, text=True, check=True
+  )
+
+  assert '--against' in shown.stdout
+  assert {'jax', 'matplotlib', 'pandas', 'scipy'}.isdisjoint(
+    shown.stderr.split()
+  )

@@ -98,14 +98,14 @@ def test_the_orientation_may_be_in_xmp_alone():
   )
 
 
-@pytest.mark.parametrize(
-  'broken',
-  [b'Exif\0\0', b'Exif\0\0no TIFF', b'Exif\0\0II*\0\xff\xff\xff\xff'],
-)
-def test_broken_exif_leaves_an_image_as_it_is_stored(broken):
+@pytest.mark.filterwarnings('ignore:Corrupt EXIF data')
+@pytest.mark.parametrize('file_format', ['JPEG', 'PNG', 'WEBP'])
+@pytest.mark.parametrize('broken', [b'', b'no TIFF', b'II*\0\xff\xff\xff\xff'])
+def test_broken_exif_leaves_an_image_as_it_is_stored(file_format, broken):
   grey = np.full((8, 8, 3), 99, np.uint8)
-  encoded = encode(grey, 'JPEG', exif=broken)
-  np.testing.assert_array_equal(decode_image(encoded, 8, upright=True), grey)
+  encoded = encode(grey, file_format, exif=b'Exif\0\0' + broken)
+  decoded = decode_image(encoded, 8, upright=True)
+  np.testing.assert_allclose(decoded.astype(int), 99, atol=2)
 
 
 def test_an_orientation_that_there_is_not_turns_nothing():
@@ -149,6 +149,20 @@ def test_grey_of_more_than_8_bits_is_scaled(values, mode, file_format):
   np.testing.assert_array_equal(decoded, np.stack([wanted] * 3, axis=-1))
 
 
+def test_tiffs_of_12_bits_a_pixel_are_scaled():
+  # Two pixels, 0x800 and 0xfff, in three bytes; Pillow writes no such file.
+  entries = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 279: 3}
+  directory = struct.pack('<H', len(entries)) + b''.join(
+    struct.pack('<HHII', tag, 4, 1, value) for tag, value in entries.items()
+  )
+  pixels = bytes.fromhex('800fff') + b'\0'
+  tiff = b'II*\0' + struct.pack('<I', 12) + pixels + directory + bytes(4)
+  for at, grey in ((0, 128), (1, 255)):
+    box = np.array([at, 0, at + 1, 1], np.float32)
+    assert decode_image(tiff, 1, box).tolist() == [[[grey] * 3]]
+
+
+@pytest.mark.filterwarnings('error')
 def test_a_float_that_is_no_number_is_black_and_spoils_no_other():
   values = np.full((8, 8), 0.5, np.float32)
   values[0, :2] = np.nan, -np.inf
@@ -253,6 +267,14 @@ def test_whatever_a_decoder_raises_names_the_image(error, reason):
     refuse_undecodable('a.png'),
   ):
     raise error
+
+
+def test_what_is_no_image_is_said_in_words():
+  with (
+    pytest.raises(InputError, match='it has no format that Pillow reads'),
+    refuse_undecodable('a.heic'),
+  ):
+    decode_image(b'<html>404</html>', 8)
 
 
 def test_a_lack_of_memory_is_no_fault_of_the_image():

@@ -211,7 +211,7 @@ def test_an_existing_folder_is_not_written_over(birds, tmp_path):
 
 
 @pytest.mark.parametrize('upright', [True, False])
-@pytest.mark.parametrize('file_format', ['JPEG', 'PNG'])
+@pytest.mark.parametrize('file_format', ['JPEG', 'PNG', 'WEBP'])
 def test_images_are_turned_by_their_orientation_unless_told(
   birds, tmp_path, file_format, upright
 ):
@@ -226,15 +226,18 @@ def test_images_are_turned_by_their_orientation_unless_told(
   assert first.min() > 200 > 50 > last.max()
 
 
+FORMATS = (('JPEG', '0.jpg'), ('PNG', '3.png'), ('TIFF', '4.tif'))
+
+
 def test_the_portrait_of_a_phone_stands_upright(birds, tmp_path):
   wide = np.zeros((32, 64, 3), np.uint8)
   wide[:, :32] = 255
   for label in CLASSES:
-    for file_format, name in (('JPEG', '0.jpg'), ('PNG', '3.png')):
+    for file_format, name in FORMATS:
       encoded = encode(wide, file_format, exif=exif(6))
       (birds / label / name).write_bytes(encoded)
   prepare_own_images(birds, tmp_path / 'out')
-  for name in ('0.jpg', '3.png'):
+  for _, name in FORMATS:
     seen = load(tmp_path / 'out', f'owl/{name}')
     assert seen[0].min() > 200 > 50 > seen[-1].max()
 
@@ -270,9 +273,13 @@ def test_what_is_broken_inside_is_found_now(birds, tmp_path):
   (birds / 'owl' / 'broken.png').write_bytes(png_broken_inside())
   # Called a JPEG by its name, and broken so that its decoder fails.
   (birds / 'kite' / 'broken.jpg').write_bytes(png_broken_inside())
-  with pytest.raises(InputError, match='2 of 22 images') as error:
+  pixels = np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8)
+  whole = encode(pixels, 'JPEG')
+  (birds / 'wren' / 'cut.jpg').write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(InputError, match='3 of 23 images') as error:
     prepare_own_images(birds, tmp_path / 'out')
   assert 'owl/broken.png: cannot decode' in str(error.value)
+  assert 'wren/cut.jpg: cannot decode' in str(error.value)
   assert 'kite/broken.jpg: cannot decode' in str(error.value)
   assert not list(tmp_path.glob('out*'))
 

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from advbct_jax.convert.__main__ import main
-from advbct_jax.data.images import decode_image
+from advbct_jax.data.decoding import decode_image
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.training.checkpoints import load_encoder
 from examples.pytorch_encoder import build_encoder

@@ -1,9 +1,11 @@
 import json
+import pathlib
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from advbct_jax.errors import InputError
@@ -13,6 +15,7 @@ from advbct_jax.training.checkpoints import (
   load_encoder,
   load_trained,
   read_config,
+  save_state,
 )
 from advbct_jax.training.state import TrainState
 
@@ -157,3 +160,47 @@ def test_encoders_that_pool_differently_have_different_names(
   mean, gem = load_encoder(finished / 'old'), load_encoder(tmp_path / 'old')
   assert mean.digest == gem.digest
   assert (mean.name, gem.name) == ('tiny', 'tiny-gem')
+
+
+@pytest.mark.parametrize('name', ['x[1]', '[a]', 'w[', 'lr=[0.1]', 'a*b?'])
+@pytest.mark.parametrize('place', ['workdir', 'above'])
+def test_a_workdir_may_be_called_anything(tmp_path, name, place):
+  workdir = tmp_path / name / ('' if place == 'workdir' else 'run')
+  checkpoints = _open(workdir)
+  for step in range(1, 5):
+    checkpoints.save(_state(step))
+  checkpoints.close()
+  assert _saved_steps(workdir) == [3, 4]
+
+  assert int(_open(workdir).restore(_state(0)).step) == latest_step(workdir)
+  np.testing.assert_array_equal(
+    load_trained(workdir).params['kernel'], np.ones((2, 3))
+  )
+  save_state(tmp_path / name / 'other', _state(7))
+  assert int(load_trained(tmp_path / name / 'other').step) == 7
+
+
+def _save_nothing(manager, step, **_):
+  # As Orbax has done: a warning, and no error.
+  (pathlib.Path(manager.directory) / str(step) / 'state').mkdir(parents=True)
+  manager.reload()
+
+
+def test_the_first_checkpoint_is_not_called_saved_when_it_cannot_be_read(
+  tmp_path, monkeypatch
+):
+  checkpoints = _open(tmp_path)
+  monkeypatch.setattr(ocp.CheckpointManager, 'save', _save_nothing)
+  with pytest.raises(InputError, match='cannot read the newest checkpoint'):
+    checkpoints.save(_state(1))
+
+
+def test_the_newest_checkpoint_is_read_when_it_is_waited_for(
+  tmp_path, monkeypatch
+):
+  checkpoints = _open(tmp_path)
+  checkpoints.save(_state(1))
+  monkeypatch.setattr(ocp.CheckpointManager, 'save', _save_nothing)
+  checkpoints.save(_state(2))
+  with pytest.raises(InputError, match='cannot read the newest checkpoint'):
+    checkpoints.wait()

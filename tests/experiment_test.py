@@ -78,6 +78,8 @@ def test_every_step_is_logged_whole(finished):
       'violators',
       'discriminator_accuracy',
       'boundary_radius',
+      'cosine_to_old',
+      'cross_recall_at_1',
       'gradient_norm',
       'parameter_norm',
       'update_norm',

@@ -72,6 +72,7 @@ def test_an_adapter_says_between_which_encoders_it_maps(tmp_path):
     'dimension': 5,
     'compatible_dimension': 0,
     'preprocessing': 'none',
+    'compute_dtype': 'float32',
   }
   assert card.old['weights'] == 'old'
   assert card.images['count'] == 150

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from advbct_jax.errors import InputError
+from advbct_jax.experiment import train_and_judge
 from advbct_jax.models import vit
 from advbct_jax.models.encoder import make_encoder
 from advbct_jax.models.vit import VITS, VisionTransformer
@@ -284,7 +285,7 @@ def test_what_only_a_resnet_has_is_refused(options, message):
 
 
 def test_a_vision_transformer_is_trained_from_pytorchs_weights_and_judged(
-  config, train, tmp_path
+  config, tmp_path
 ):
   theirs = _pytorch_vit(32, 'mean')
   safetensors.torch.save_file(theirs.state_dict(), tmp_path / 'vit.safetensors')
@@ -302,7 +303,7 @@ def test_a_vision_transformer_is_trained_from_pytorchs_weights_and_judged(
   config.epochs = 1
   config.optimizer.learning_rate = 1e-6
   workdir = tmp_path / 'workdir'
-  train.run(config, workdir)
+  train_and_judge(config, workdir)
 
   assert all(math.isfinite(line['loss']) for line in read_metrics(workdir))
   results = json.loads((workdir / 'results.json').read_text())

@@ -104,11 +104,13 @@ def _command(
   workdir: pathlib.Path,
   *options: str,
   devices: int = 1,
+  kill_before_step: int = 0,
 ) -> subprocess.CompletedProcess:
-  """Runs train.py with the toy's entry in a process of its own."""
+  """Runs `advbct train` with the toy's entry in a process of its own."""
   return subprocess.run(
     [
       *(sys.executable, '-m', 'tests.training.toy_method_test'),
+      str(kill_before_step),
       '--config=configs/glyphs.py',
       f'--workdir={workdir}',
       f'--config.data.root={landmarks}',
@@ -207,9 +209,7 @@ def test_an_option_is_overridden_from_the_command_line(whole):
 def test_a_killed_toy_ends_bit_for_bit_as_one_that_was_not(whole, folder, step):
   workdir = folder / f'killed{step}'
   old = f'--config.old.path={whole / "old"}'
-  killed = _command(
-    folder / 'landmarks', workdir, old, f'--kill_before_step={step}'
-  )
+  killed = _command(folder / 'landmarks', workdir, old, kill_before_step=step)
   assert killed.returncode == -signal.SIGKILL, killed.stderr
   resumed = _command(folder / 'landmarks', workdir, old)
   assert resumed.returncode == 0, resumed.stderr
@@ -238,25 +238,22 @@ def test_four_devices_keep_the_memory_of_one(whole, folder):
 
 def _main() -> None:
   """The training command, with one more entry, killed where told."""
-  from absl import app, flags
-
-  from advbct_jax.command_line import parse_flags
+  from advbct_jax.commands.train import main
   from advbct_jax.training.run import Run
-  import train
 
   METHODS['toy'] = Toy
   RESNETS['tiny'] = TINY
-  kill = flags.DEFINE_integer('kill_before_step', 0, 'Which step.')
+  kill, *line = sys.argv[1:]
   complete, taken = Run.complete_batch, []
 
   def complete_batch(run, batch):
     taken.append(run.old is not None)
-    if taken[-1] and sum(taken) == kill.value:
+    if taken[-1] and sum(taken) == int(kill):
       os.kill(os.getpid(), signal.SIGKILL)
     return complete(run, batch)
 
   Run.complete_batch = complete_batch
-  app.run(train.main, flags_parser=parse_flags)
+  main(line)
 
 
 if __name__ == '__main__':

@@ -25,7 +25,6 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
 from advbct_jax.methods.method import (
   MEMORY,
@@ -204,6 +203,7 @@ def confident(logits: np.ndarray) -> np.ndarray:
   >>> confident(np.array([[9.0, 0, 0], [0.1, 0, 0]])).tolist()
   [True, False]
   """
-  probabilities = scipy.special.softmax(logits, axis=1)
-  entropy = scipy.special.entr(probabilities).sum(axis=1)
+  from scipy import special
+
+  entropy = special.entr(special.softmax(logits, axis=1)).sum(axis=1)
   return entropy <= np.log(logits.shape[1]) / 2

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 import contextlib
+import dataclasses
 import inspect
 import json
 import pathlib
@@ -89,7 +90,7 @@ class Checkpoints:
       self._manager.save(
         step,
         args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
+          state=ocp.args.StandardSave(_stored_parts(state)),
         ),
       )
       if not self._read_back:
@@ -104,10 +105,10 @@ class Checkpoints:
     restored = self._manager.restore(
       self.latest_step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(state),
+        state=ocp.args.StandardRestore(_stored_parts(state)),
       ),
     )
-    return restored['state']
+    return TrainState(**restored['state'])
 
   def wait(self) -> None:
     """Waits until everything is on disk, and reads the newest back.
@@ -122,6 +123,21 @@ class Checkpoints:
   def close(self) -> None:
     """Waits, and frees what the manager holds."""
     self._manager.close()
+
+
+def _stored_parts(state: TrainState) -> dict[str, Any]:
+  """The parts of a state by name.
+
+  A memory that is empty is left out, as it was before there was any, so that
+  runs which began then go on.
+  """
+  parts = {
+    field.name: getattr(state, field.name)
+    for field in dataclasses.fields(state)
+  }
+  if not jax.tree.leaves(state.memory):
+    del parts['memory']
+  return parts
 
 
 def is_workdir(path: pathlib.Path) -> bool:

@@ -13,7 +13,7 @@ from advbct_jax.training.aligned_start import (
   prepare_aligned_start,
 )
 from advbct_jax.training.checkpoints import latest_step
-from advbct_jax.training.loop import train
+from advbct_jax.training.loop import Judge, train
 from advbct_jax.training.old_side import (
   check_old_side,
   check_other_stores,
@@ -31,7 +31,9 @@ from advbct_jax.training.workdir import claim_workdir, require_same_run
 
 
 def train_upgrade(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  judge: Judge | None = None,
 ) -> None:
   """Trains the encoder of a config; what it needs and lacks is made first.
 
@@ -42,6 +44,7 @@ def train_upgrade(
   Args:
     config: of the experiment.
     workdir: where everything goes.
+    judge: says how good the new encoder is, while it is trained.
 
   Raises:
     InputError: if something that the config names cannot be used.
@@ -57,7 +60,7 @@ def train_upgrade(
     elif config.model.init_weights == ALIGNED:
       start = prepare_aligned_start(config, images, old.embeddings)
   run = Run(config, images.training_set(config.data.part), old, start)
-  train(run, workdir)
+  train(run, workdir, judge)
 
 
 def describe_upgrade(

@@ -8,9 +8,13 @@ import ml_collections
 
 from advbct_jax.data.configured_sets import open_data
 from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
+from advbct_jax.errors import DivergedError, StoppedError
 from advbct_jax.judge import has_embeddings, judge, print_judgement
 from advbct_jax.methods import find_method
+from advbct_jax.monitor import Monitor
 from advbct_jax.training.checkpoints import latest_step, read_config
+from advbct_jax.training.config_checks import check_config
+from advbct_jax.training.curves import plot_curves
 from advbct_jax.training.old_side import old_path
 from advbct_jax.training.upgrade import train_upgrade
 from advbct_jax.training.workdir import require_same_run
@@ -31,6 +35,7 @@ def train_and_judge(
       print(f'{workdir}: all done')
       print_judgement(results, workdir)
       return
+  check_config(config)
   retrieval_sets = open_data(config)
   old = None
   if find_method(config.method).needs_old_model:
@@ -40,7 +45,15 @@ def train_and_judge(
       path, retrieval_sets, f'{config.data.name}-train', selections
     ):
       old = path
-  train_upgrade(config, workdir)
+  monitor = None
+  if config.evaluation.every_epochs and retrieval_sets:
+    monitor = Monitor(retrieval_sets, config, old)
+  try:
+    train_upgrade(config, workdir, monitor)
+  except (DivergedError, StoppedError):
+    plot_curves(workdir)  # which may say why
+    raise
+  plot_curves(workdir)
   if not retrieval_sets:
     print('config.evaluation.data names no data set, so nothing is judged')
     return

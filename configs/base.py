@@ -110,4 +110,10 @@ def get_config() -> ml_collections.ConfigDict:
   # What encoders embed in: float32, or bfloat16, which is faster on GPU and TPU
   # and gives slightly other vectors. Stores of the two are not mixed.
   config.evaluation.dtype = 'float32'
+  # After how many epochs a part of each data set is judged while the encoder
+  # trains, which changes nothing of the training; 0 for never. The part has so
+  # many queries, and some ten times as many images, among them all that are to
+  # be found.
+  config.evaluation.every_epochs = 0
+  config.evaluation.part_queries = 100
   return config

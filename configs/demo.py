@@ -38,6 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.checkpoint.every_steps = 500
   config.evaluation.data = ('landmarks',)
   config.evaluation.crop_queries = False
+  config.evaluation.every_epochs = 2
   for model in (config.model, config.old.model):
     model.width = 0.25
     model.stem = 'small'

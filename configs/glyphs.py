@@ -33,6 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.batch_size = 128
   config.checkpoint.every_steps = 400
   config.evaluation.data = ('glyphs',)
+  config.evaluation.every_epochs = 5
   for model in (config.model, config.old.model):
     model.width = 0.25
     model.stem = 'small'

@@ -25,6 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.image_size = 64
   config.data.augmentation = 'crop_flip'
   config.evaluation.data = ('photos',)
+  config.evaluation.every_epochs = 1
   config.epochs = config.old.epochs = 3
   for optimizer in (config.optimizer, config.old.optimizer):
     optimizer.drop_epochs = (2,)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+from typing import Self
 
 import numpy as np
 
@@ -20,6 +21,22 @@ class Gldv2GroundTruth:
   relevant: Sequence[np.ndarray]
   usage: Sequence[str]
 
+  def wanted(self, query: int) -> np.ndarray:
+    """The gallery positions that may be found for a query."""
+    return self.relevant[query]
+
+  def take(self, queries: np.ndarray, gallery: np.ndarray) -> Self:
+    """The ground truth of some queries in a part of the gallery.
+
+    Args:
+      queries: [q] positions.
+      gallery: [n] positions, ascending.
+    """
+    return type(self)(
+      _renumber(self.relevant, queries, gallery),
+      [self.usage[query] for query in queries],
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class RevisitedGroundTruth:
@@ -34,6 +51,31 @@ class RevisitedGroundTruth:
   easy: Sequence[np.ndarray]
   hard: Sequence[np.ndarray]
   junk: Sequence[np.ndarray]
+
+  def wanted(self, query: int) -> np.ndarray:
+    """The gallery positions that may be found for a query, easy and hard."""
+    return np.concatenate([self.easy[query], self.hard[query]])
+
+  def take(self, queries: np.ndarray, gallery: np.ndarray) -> Self:
+    """The ground truth of some queries in a part of the gallery.
+
+    Args:
+      queries: [q] positions.
+      gallery: [n] positions, ascending.
+    """
+    return type(self)(
+      *(
+        _renumber(grade, queries, gallery)
+        for grade in (self.easy, self.hard, self.junk)
+      )
+    )
+
+
+def _renumber(
+  positions: Sequence[np.ndarray], queries: np.ndarray, gallery: np.ndarray
+) -> list[np.ndarray]:
+  """Where the images of some queries lie in a part of the gallery."""
+  return [np.flatnonzero(np.isin(gallery, positions[q])) for q in queries]
 
 
 GroundTruth = Gldv2GroundTruth | RevisitedGroundTruth

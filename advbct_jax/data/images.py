@@ -96,6 +96,23 @@ class ImageFiles:
 
 
 @dataclasses.dataclass(frozen=True)
+class _TakenImages:
+  """Some of the encoded images of a set."""
+
+  images: EncodedImages
+  rows: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def __getitem__(self, index: int) -> bytes:
+    return self.images[int(self.rows[index])]
+
+  def where(self, index: int) -> str:
+    return self.images.where(int(self.rows[index]))
+
+
+@dataclasses.dataclass(frozen=True)
 class ImageSet:
   """A list of images in a fixed order, read on demand.
 
@@ -123,6 +140,16 @@ class ImageSet:
   def ids_digest(self) -> str:
     """A digest of all ids in their order; equal for equal lists only."""
     return digest_ids(self.ids)
+
+  def take(self, rows: np.ndarray) -> 'ImageSet':
+    """The images in some rows, [n], under the same name."""
+    return dataclasses.replace(
+      self,
+      ids=[self.ids[row] for row in rows],
+      images=_TakenImages(self.images, rows),
+      labels=None if self.labels is None else self.labels[rows],
+      boxes=None if self.boxes is None else self.boxes[rows],
+    )
 
   def load(self, index: int, size: int) -> np.ndarray:
     """Decodes one image and squashes it to a square.

@@ -84,22 +84,8 @@ class FrozenEncoder:
   @functools.cached_property
   def embed(self) -> Any:
     """Maps sharded [devices, B, H, W, 3] uint8 images to embeddings."""
-    variables = parallel.replicate(self.variables)
-
-    def embed(variables: Any, images: jax.Array) -> Any:
-      # Left to themselves GPUs multiply float32 as TF32, and TPUs as bfloat16:
-      # a store would depend on the machine that filled it. Convolutions go by
-      # this too. A bfloat16 backbone has nothing to gain from it.
-      with (
-        jax.default_matmul_precision('highest')
-        if self.compute_dtype == 'float32'
-        else contextlib.nullcontext()
-      ):
-        return self.module.apply(
-          variables, normalize(images, self.normalization), train=False
-        )
-
-    return functools.partial(parallel.map_apply(embed), variables)
+    embed = _compiled_embed(self.module, self.normalization, self.compute_dtype)
+    return functools.partial(embed, parallel.replicate(self.variables))
 
   def card(self, image_set: ImageSet, chunk_rows: int) -> Card:
     """The identity card of a store that this encoder fills."""
@@ -120,6 +106,30 @@ class FrozenEncoder:
       compute_dtype=self.compute_dtype,
       chunk_rows=chunk_rows,
     )
+
+
+# One encoder after the other is embedded with while it is trained: they differ
+# in their variables alone, so they share what is compiled.
+@functools.lru_cache(maxsize=4)
+def _compiled_embed(
+  module: Encoder, normalization: str, compute_dtype: str
+) -> Any:
+  """Maps variables and sharded uint8 images to embeddings."""
+
+  def embed(variables: Any, images: jax.Array) -> Any:
+    # Left to themselves GPUs multiply float32 as TF32, and TPUs as bfloat16: a
+    # store would depend on the machine that filled it. Convolutions go by this
+    # too. A bfloat16 backbone has nothing to gain from it.
+    with (
+      jax.default_matmul_precision('highest')
+      if compute_dtype == 'float32'
+      else contextlib.nullcontext()
+    ):
+      return module.apply(
+        variables, normalize(images, normalization), train=False
+      )
+
+  return parallel.map_apply(embed)
 
 
 def extract(

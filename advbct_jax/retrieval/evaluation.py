@@ -142,12 +142,14 @@ def _judge(
     )
   figures['self'] = measure(
     _gallery_index(galleries['new'], folder, f'new-{retrieval_set.name}'),
-    queries['new'],
+    queries['new'].read(),
     retrieval_set,
   )
   if 'independent' in encoders:
     figures['independent'] = measure(
-      _build(galleries['independent']), queries['independent'], retrieval_set
+      _build(galleries['independent']),
+      queries['independent'].read(),
+      retrieval_set,
     )
   if 'refresh' in figures:
     main_metric = protocol_of(retrieval_set).main_metric
@@ -165,9 +167,10 @@ def _judge_old_gallery(
 ) -> dict[str, dict[str, float]]:
   """The figures on the old gallery, and on it while it is refreshed."""
   index = _gallery_index(galleries['old'], folder, f'old-{retrieval_set.name}')
-  old = measure(index, queries['old'], retrieval_set)
+  old = measure(index, queries['old'].read(), retrieval_set)
   new = _beside_old(queries)
-  cross = measure(index, queries[new], retrieval_set)
+  new_queries = queries[new].read()
+  cross = measure(index, new_queries, retrieval_set)
   main_metric = protocol_of(retrieval_set).main_metric
   refresh = {'0': cross[main_metric]}
   count = len(retrieval_set.gallery)
@@ -175,7 +178,7 @@ def _judge_old_gallery(
   for before, after in itertools.pairwise(REFRESHED_PERCENT[:-1]):
     rows = np.sort(order[count * before // 100 : count * after // 100])
     _refresh(index, galleries[new], rows)
-    measured = measure(index, queries[new], retrieval_set)
+    measured = measure(index, new_queries, retrieval_set)
     refresh[str(after)] = measured[main_metric]
   return {'old': old, 'cross': cross, 'refresh': refresh}
 

@@ -7,19 +7,10 @@ every command that can write a report would pay for it.
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-  from matplotlib.axes import Axes
-  from matplotlib.figure import Figure
+from advbct_jax.plot_style import SIDE_COLOURS, save_figure, strip_axes
 
-# Okabe and Ito's palette, which colour-blind readers tell apart.
-_COLOURS = {
-  'old': '#8C8C8C',
-  'cross': '#E69F00',
-  'self': '#0072B2',
-  'independent': '#009E73',
-}
 _LEGENDS = {
   'old': 'old: old queries, old gallery',
   'cross': 'cross: new queries, old gallery',
@@ -41,7 +32,7 @@ def plot_results(results: dict[str, Any], path: pathlib.Path) -> None:
   datasets = results['datasets']
   sides = [
     side
-    for side in _COLOURS
+    for side in SIDE_COLOURS
     if any(side in figures for figures in datasets.values())
   ]
   figure = Figure(figsize=(3.2 + 2.0 * len(datasets), 4.2))
@@ -56,21 +47,21 @@ def plot_results(results: dict[str, Any], path: pathlib.Path) -> None:
         for name, figures in datasets.items()
       ],
       0.94 * width,
-      color=_COLOURS[side],
+      color=SIDE_COLOURS[side],
       label=_LEGENDS[side],
     )
     axes.bar_label(bars, fmt='%.1f', fontsize=9, padding=2)
   axes.set_xticks(range(len(datasets)), _titles(results))
   axes.set_ylabel('percent')
   axes.margins(y=0.12)
-  _strip(axes)
+  strip_axes(axes)
   figure.legend(
     *axes.get_legend_handles_labels(),
     loc='outside upper left',
     frameon=False,
     fontsize=9,
   )
-  _save(figure, path)
+  save_figure(figure, path)
 
 
 def plot_refresh(results: dict[str, Any], path: pathlib.Path) -> None:
@@ -97,14 +88,14 @@ def plot_refresh(results: dict[str, Any], path: pathlib.Path) -> None:
       values,
       marker='o',
       linewidth=2,
-      color=_COLOURS['self'],
+      color=SIDE_COLOURS['self'],
       label='new queries',
     )
     axes.axhline(
       old,
       linestyle='--',
       linewidth=1.5,
-      color=_COLOURS['old'],
+      color=SIDE_COLOURS['old'],
       label='old queries, old gallery',
     )
     for step, value in zip(percent, values, strict=True):
@@ -121,7 +112,7 @@ def plot_refresh(results: dict[str, Any], path: pathlib.Path) -> None:
     axes.set_xticks(percent)
     axes.set_xlabel('gallery re-embedded (%)')
     axes.margins(x=0.09, y=0.18)
-    _strip(axes)
+    strip_axes(axes)
   panels[0].set_ylabel('percent')
   figure.legend(
     *panels[0].get_legend_handles_labels(),
@@ -130,7 +121,7 @@ def plot_refresh(results: dict[str, Any], path: pathlib.Path) -> None:
     frameon=False,
     fontsize=9,
   )
-  _save(figure, path)
+  save_figure(figure, path)
 
 
 def _titles(results: dict[str, Any]) -> list[str]:
@@ -138,18 +129,3 @@ def _titles(results: dict[str, Any]) -> list[str]:
     f'{name}\n{results["protocol"][name]["main_metric"]}'
     for name in results['datasets']
   ]
-
-
-def _strip(axes: Axes) -> None:
-  axes.spines[['top', 'right']].set_visible(False)
-  axes.grid(axis='y', color='#E5E5E5')
-  axes.set_axisbelow(True)
-
-
-def _save(figure: Figure, path: pathlib.Path) -> None:
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-  # Without pyplot: no global state, and no window where there is no screen.
-  figure.set_dpi(150)
-  figure.set_layout_engine('constrained')
-  FigureCanvasAgg(figure).print_png(path)

@@ -11,7 +11,6 @@ from advbct_jax.data.ground_truth import (
   RetrievalSet,
   RevisitedGroundTruth,
 )
-from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
 from advbct_jax.retrieval import index as indexing
 from advbct_jax.retrieval import metrics
@@ -26,20 +25,43 @@ class Protocol:
     measure: from ranks [Q, K] and ground truth to metrics, as fractions.
     depth: how many ranks K it needs, None for the whole gallery.
     main_metric: the one in scores, plots and the refresh curve.
+    counted: from ground truth to [Q] bool: whose mean the main metric is.
   """
 
   name: str
   measure: Callable[[np.ndarray, Any], dict[str, float]]
   depth: int | None
   main_metric: str
+  counted: Callable[[Any], np.ndarray]
+
+
+def _counted_revisited(truth: RevisitedGroundTruth) -> np.ndarray:
+  return np.array([len(truth.wanted(q)) > 0 for q in range(len(truth.easy))])
+
+
+def _counted_gldv2(truth: Gldv2GroundTruth) -> np.ndarray:
+  return np.array(
+    [
+      usage == 'Private' and len(relevant) > 0
+      for usage, relevant in zip(truth.usage, truth.relevant, strict=True)
+    ]
+  )
 
 
 _PROTOCOLS = {
   RevisitedGroundTruth: Protocol(
-    'revisited', metrics.revisited_metrics, None, 'medium/map'
+    'revisited',
+    metrics.revisited_metrics,
+    None,
+    'medium/map',
+    _counted_revisited,
   ),
   Gldv2GroundTruth: Protocol(
-    'gldv2', metrics.gldv2_metrics, metrics.GLDV2_DEPTH, 'private/map@100'
+    'gldv2',
+    metrics.gldv2_metrics,
+    metrics.GLDV2_DEPTH,
+    'private/map@100',
+    _counted_gldv2,
   ),
 }
 
@@ -53,14 +75,14 @@ def protocol_of(retrieval_set: RetrievalSet) -> Protocol:
 
 def measure(
   index: indexing.GalleryIndex,
-  queries: EmbeddingStore,
+  queries: np.ndarray,
   retrieval_set: RetrievalSet,
 ) -> dict[str, float]:
   """Searches with all queries and judges what comes first.
 
   Args:
     index: the gallery.
-    queries: the store of the queries; of wider ones than the gallery's the
+    queries: [Q, D] their embeddings; of wider ones than the gallery's the
       first components count.
     retrieval_set: what the two are of.
 
@@ -73,7 +95,7 @@ def measure(
   protocol = protocol_of(retrieval_set)
   count = len(retrieval_set.gallery)
   _, ranks = indexing.search(
-    index, queries.read()[:, : index.d], min(protocol.depth or count, count)
+    index, queries[:, : index.d], min(protocol.depth or count, count)
   )
   measured = protocol.measure(ranks, retrieval_set.ground_truth)
   if protocol.main_metric not in measured:

@@ -29,7 +29,7 @@ _YOUNG_FIELDS = {
   'model': {'pooling': 'auto', 'head': 'batch_norm', 'compatible_dimension': 0},
   'data': {'normalization': 'imagenet'},
   'optimizer': {'name': 'sgd', 'schedule': 'drops', 'warmup_epochs': 0.0},
-  'evaluation': {'dtype': 'float32'},
+  'evaluation': {'dtype': 'float32', 'every_epochs': 0, 'part_queries': 100},
 }
 
 

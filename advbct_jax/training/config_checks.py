@@ -38,10 +38,16 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     'checkpoint.every_steps',
     'checkpoint.keep',
     'data.image_size',
+    'evaluation.part_queries',
     'log.every_steps',
     'model.dimension',
     'model.width',
   )
+  if config.evaluation.every_epochs < 0:
+    raise InputError(
+      f'config.evaluation.every_epochs is {config.evaluation.every_epochs}; '
+      'wanted: after how many epochs the encoder is judged, or 0 for never.'
+    )
   model = config.model
   if not 0 <= model.compatible_dimension <= model.dimension:
     raise InputError(

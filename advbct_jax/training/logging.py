@@ -15,14 +15,19 @@ from advbct_jax.errors import DivergedError, InputError
 from advbct_jax.methods.method import Metrics
 
 _FILE = 'metrics.jsonl'
+_FIGURES_FILE = 'evaluations.jsonl'
+
+# {data set: {old, self or cross: {metric: percent}}}, as in `results.json`.
+Figures = dict[str, dict[str, dict[str, float]]]
 
 
 class MetricsLog:
   """Writes the metrics of every step, a few steps at a time.
 
   Metrics stay on the device until `flush`, so that the host does not wait for
-  the device at every step. `metrics.jsonl` has one line a step; steps that a
-  resumed run takes again are not there twice.
+  the device at every step. `metrics.jsonl` has one line a step;
+  `evaluations.jsonl`, where the encoder is judged meanwhile, one each time.
+  Steps that a resumed run takes again are not there twice.
   """
 
   def __init__(
@@ -43,7 +48,9 @@ class MetricsLog:
       batch_size: images a step.
       tensorboard: whether to write for TensorBoard too.
     """
-    _forget_after(workdir / _FILE, start)
+    for name in (_FILE, _FIGURES_FILE):
+      _forget_after(workdir / name, start)
+    self._workdir = workdir
     self._file = (workdir / _FILE).open('a')
     self._bar = tqdm.tqdm(
       desc=f'training {workdir}',
@@ -89,6 +96,31 @@ class MetricsLog:
       f'{rate:.0f} images/s'
     )
 
+  def add_figures(self, step: int, epoch: int, figures: Figures) -> None:
+    """Writes at once how good the encoder of a step is.
+
+    Args:
+      step: the steps done.
+      epoch: the epochs done.
+      figures: what judging it gave.
+    """
+    line = {'step': step, 'epoch': epoch, 'datasets': figures}
+    with (self._workdir / _FIGURES_FILE).open('a') as file:
+      file.write(json.dumps(line) + '\n')
+    for name, sides in figures.items():
+      said = []
+      for side, values in sides.items():
+        for metric, value in values.items():
+          said.append(f'{side} {value:.2f}')
+          if self._tensorboard:
+            tag = f'{name}/{metric}/{side}'
+            self._tensorboard.add_scalar(tag, value, step)
+      self._bar.write(
+        f'epoch {epoch}, part of {name}, {metric}: {", ".join(said)}'
+      )
+    # Judging is no training, of whose speed the next lines tell.
+    self._flushed_at = time.monotonic()
+
   def close(self) -> None:
     """Closes the file, the bar and TensorBoard."""
     self._file.close()
@@ -104,8 +136,20 @@ class MetricsLog:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
-  """Reads what a run has logged, a dict a step."""
-  lines = (workdir / _FILE).read_text().splitlines()
+  """Reads what a run has logged, a dict a step; empty before it has begun."""
+  path = workdir / _FILE
+  lines = path.read_text().splitlines() if path.exists() else []
+  return [json.loads(line) for line in lines]
+
+
+def read_figures(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads how good a run's encoder was while it was trained.
+
+  Returns:
+    {step, epoch, datasets} each time that it was judged; empty if it never was.
+  """
+  path = workdir / _FIGURES_FILE
+  lines = path.read_text().splitlines() if path.exists() else []
   return [json.loads(line) for line in lines]
 
 

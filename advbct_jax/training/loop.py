@@ -1,28 +1,34 @@
 """The training loop."""
 
+from collections.abc import Callable
 import pathlib
 from typing import Any
 
 import jax
 
 from advbct_jax import parallel
+from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import DivergedError, StoppedError
 from advbct_jax.locks import hold
 from advbct_jax.training.checkpoints import Checkpoints
 from advbct_jax.training.interruption import Interruption
-from advbct_jax.training.logging import MetricsLog
+from advbct_jax.training.logging import Figures, MetricsLog
 from advbct_jax.training.refresh import refresh_due, refresh_memory
 from advbct_jax.training.run import Run
 from advbct_jax.training.state import TrainState
 from advbct_jax.training.workdir import claim_inputs
 
+Judge = Callable[[FrozenEncoder], Figures]
 
-def train(run: Run, workdir: pathlib.Path) -> None:
+
+def train(run: Run, workdir: pathlib.Path, judge: Judge | None = None) -> None:
   """Trains a run to its end, from its newest checkpoint if there is one.
 
   Args:
     run: what to train.
     workdir: where checkpoints and metrics go.
+    judge: says how good an encoder is, every `config.evaluation.every_epochs`
+      and at the end; what it says is logged, and changes nothing.
 
   Raises:
     StoppedError: if a signal asked to stop; the state is saved.
@@ -34,13 +40,16 @@ def train(run: Run, workdir: pathlib.Path) -> None:
     checkpoints = Checkpoints(workdir, **run.config.checkpoint)
     try:
       if checkpoints.latest_step != run.steps:
-        _train_on(run, workdir, checkpoints)
+        _train_on(run, workdir, checkpoints, judge)
     finally:
       checkpoints.close()
 
 
 def _train_on(
-  run: Run, workdir: pathlib.Path, checkpoints: Checkpoints
+  run: Run,
+  workdir: pathlib.Path,
+  checkpoints: Checkpoints,
+  judge: Judge | None,
 ) -> None:
   # Where a run starts: its own newest checkpoint, else the weights that the
   # config names, else fresh ones.
@@ -58,7 +67,7 @@ def _train_on(
     tensorboard=run.config.log.tensorboard,
   )
   try:
-    _take_steps(run, state, batches, checkpoints, log)
+    _take_steps(run, state, batches, checkpoints, log, judge)
   except DivergedError as error:
     saved = checkpoints.latest_step
     kept = (
@@ -81,8 +90,9 @@ def _take_steps(
   batches: Any,
   checkpoints: Checkpoints,
   log: MetricsLog,
+  judge: Judge | None,
 ) -> None:
-  """Takes the steps that are left: refresh, step, log, save, in this order."""
+  """Takes the steps that are left: refresh, step, log, judge, save."""
   train_step = run.compiled_step()
   constants = run.constants()
   with Interruption() as interruption:
@@ -97,8 +107,14 @@ def _take_steps(
       log.add(step, metrics)
       stop = interruption.signal is not None
       save = checkpoints.due(step) or step == run.steps or stop
-      if save or step % run.config.log.every_steps == 0:
-        log.flush()  # before saving, so that no diverged state is saved
+      judged = judge is not None and _judgement_due(run, step)
+      if save or judged or step % run.config.log.every_steps == 0:
+        log.flush()  # first, so that no diverged state is judged or saved
+      if judge and judged:
+        # Before saving: a run that is killed in between judges again, where
+        # otherwise it would go on as if it had.
+        figures = judge(run.frozen_encoder(state))
+        log.add_figures(step, step // run.steps_per_epoch, figures)
       if save:
         checkpoints.save(state)
       if stop:
@@ -108,3 +124,12 @@ def _take_steps(
     # A signal may also have come while the last step was being saved.
     if interruption.signal is not None:
       raise StoppedError(step, run.steps, interruption.signal)
+
+
+def _judgement_due(run: Run, step: int) -> bool:
+  """Whether the encoder is judged after so many steps."""
+  every = run.config.evaluation.every_epochs
+  epoch, within = divmod(step, run.steps_per_epoch)
+  if not every or within:
+    return False
+  return epoch % every == 0 or step == run.steps

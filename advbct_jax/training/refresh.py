@@ -9,8 +9,6 @@ import numpy as np
 from advbct_jax import parallel
 from advbct_jax.embeddings.extract import FrozenEncoder, embed_all
 from advbct_jax.methods.method import MEMORY, Memory
-from advbct_jax.models.encoder import make_encoder
-from advbct_jax.training.checkpoints import encoder_options
 from advbct_jax.training.run import Run
 from advbct_jax.training.state import TrainState
 
@@ -46,7 +44,7 @@ def refresh_memory(run: Run, state: TrainState) -> TrainState:
   before: Memory = jax.device_get(state.memory.get('method', {}))
   method = run.method(axis_name=None)
   # Made here, for what is made within a method of a module becomes its child.
-  encoder = _frozen_encoder(run, state)
+  encoder = run.frozen_encoder(state)
   after = method.refresh(
     dict(before), run.old, lambda: _embed_training_set(run, encoder)
   )
@@ -58,24 +56,6 @@ def refresh_memory(run: Run, state: TrainState) -> TrainState:
     )
   memory = parallel.replicate({'method': after})
   return dataclasses.replace(state, memory=memory)
-
-
-def _frozen_encoder(run: Run, state: TrainState) -> FrozenEncoder:
-  """The encoder as it is by now, computing as it will when it is searched."""
-  config = run.config
-  options = encoder_options(config.model) | {'dtype': config.evaluation.dtype}
-  variables = {'params': state.params, 'batch_stats': state.batch_stats}
-  return FrozenEncoder(
-    name=config.model.architecture,
-    module=make_encoder(**options),
-    variables={
-      collection: tree['encoder']
-      for collection, tree in variables.items()
-      if 'encoder' in tree
-    },
-    image_size=run.data.load.size,
-    normalization=config.data.normalization,
-  )
 
 
 def _embed_training_set(run: Run, encoder: FrozenEncoder) -> np.ndarray:

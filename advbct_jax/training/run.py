@@ -16,6 +16,7 @@ from advbct_jax import parallel
 from advbct_jax.data.augmentation import augment
 from advbct_jax.data.pipeline import Batch as LoadedBatch
 from advbct_jax.data.pipeline import LoadBatch, training_batches
+from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError
 from advbct_jax.methods import make_method
 from advbct_jax.methods.method import (
@@ -206,6 +207,28 @@ class Run:
     start = self.start or file_start(source, state)
     print(f'the encoder starts from {start.name}')
     return start.put_into(state)
+
+  def frozen_encoder(self, state: TrainState) -> FrozenEncoder:
+    """The encoder of a state, computing as it will when it is searched.
+
+    It shares the state's arrays, which the next step gives up.
+    """
+    config = self.config
+    options = encoder_options(config.model)
+    options['dtype'] = config.evaluation.dtype
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    return FrozenEncoder(
+      name=config.model.architecture,
+      module=make_encoder(**options),
+      variables={
+        collection: tree['encoder']
+        for collection, tree in variables.items()
+        if 'encoder' in tree
+      },
+      image_size=self.data.load.size,
+      normalization=config.data.normalization,
+      compatible_dimension=config.model.compatible_dimension,
+    )
 
   def batches(self, start: int) -> Generator[LoadedBatch, None, None]:
     """The training batches, from the one of a given step."""

@@ -14,7 +14,7 @@ from advbct_jax.training.aligned_start import (
   prepare_aligned_start,
 )
 from advbct_jax.training.checkpoints import latest_step
-from advbct_jax.training.loop import train
+from advbct_jax.training.loop import Judge, train
 from advbct_jax.training.old_side import (
   check_old_side,
   check_other_stores,
@@ -32,7 +32,9 @@ from advbct_jax.training.workdir import claim_workdir, require_same_run
 
 
 def train_upgrade(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  judge: Judge | None = None,
 ) -> None:
   """Trains the encoder of a config; what it needs and lacks is made first.
 
@@ -43,17 +45,20 @@ def train_upgrade(
   Args:
     config: of the experiment.
     workdir: where everything goes.
+    judge: says how good the new encoder is, while it is trained.
 
   Raises:
     InputError: if something that the config names cannot be used, or another
       process trains in the workdir.
   """
   with hold(workdir, 'trains'):
-    _train_upgrade(config, workdir)
+    _train_upgrade(config, workdir, judge)
 
 
 def _train_upgrade(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  judge: Judge | None,
 ) -> None:
   claim_workdir(workdir, config)
   images = open_training_images(config, check=latest_step(workdir) is None)
@@ -66,7 +71,7 @@ def _train_upgrade(
     elif config.model.init_weights == ALIGNED:
       start = prepare_aligned_start(config, images, old.embeddings)
   run = Run(config, images.training_set(config.data.part), old, start)
-  train(run, workdir)
+  train(run, workdir, judge)
 
 
 def describe_upgrade(

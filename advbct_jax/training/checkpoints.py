@@ -287,7 +287,7 @@ def load_trained(workdir: pathlib.Path) -> TrainState:
   restored = _read_arrays(
     workdir / _FOLDER,
     latest_step(workdir),
-    ('step', 'params', 'batch_stats'),
+    ('step', 'params', 'batch_stats', 'memory'),
   )
   return TrainState(**restored, opt_state={})
 
@@ -305,7 +305,8 @@ def _read_arrays(
     ) as manager,
   ):
     stored = manager.item_metadata(step)['state'].tree
-    wanted = {name: stored[name] for name in names or stored}
+    # A state without a memory has no field of it.
+    wanted = {name: stored[name] for name in names or stored if name in stored}
     return manager.restore(
       step,
       args=ocp.args.Composite(

@@ -14,6 +14,7 @@ from advbct_jax.methods import (
 from advbct_jax.methods.method import MEMORY, OldModel, OldSide, Progress
 from configs import base
 from tests.methods.given_embeddings import GivenEmbeddings, batch_of
+from tests.products import products
 
 RANDOM = np.random.default_rng(0)
 BATCH = batch_of(
@@ -173,3 +174,24 @@ def test_an_unknown_method_is_refused_with_the_known_ones(find):
   assert str(refusal.value) == (
     f"config.method is 'advbtc'; wanted: one of {', '.join(METHODS)}."
   )
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_every_product_asks_for_the_highest_precision(name):
+  method = make_method(name, GivenEmbeddings(), 6, {})
+  old = OLD.replace(prepared=method.prepare(SIDE), classifier=np.eye(3, 4))
+  variables = method.init(jax.random.key(0), BATCH, old, PROGRESS)
+
+  def loss(params):
+    outcome, _ = method.apply(
+      {**variables, 'params': params},
+      BATCH,
+      old,
+      PROGRESS,
+      mutable=['batch_stats', MEMORY],
+    )
+    return outcome.loss
+
+  found = products(jax.grad(loss), variables['params'])
+  assert found
+  assert all(highest for _, _, highest in found)

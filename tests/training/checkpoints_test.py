@@ -52,6 +52,40 @@ def test_the_newest_state_comes_back(tmp_path):
   np.testing.assert_array_equal(state.params['kernel'], np.full((2, 3), 0.75))
 
 
+def test_a_state_from_before_there_was_a_memory_comes_back(tmp_path):
+  # As the earlier layout stored it: the fields of its state, without one.
+  earlier = {
+    'step': jnp.asarray(3, jnp.int32),
+    'params': {'kernel': jnp.full((2, 3), 0.75)},
+    'batch_stats': {},
+    'opt_state': (),
+  }
+  with ocp.CheckpointManager(tmp_path / 'checkpoints') as manager:
+    manager.save(
+      3, args=ocp.args.Composite(state=ocp.args.StandardSave(earlier))
+    )
+
+  state = _open(tmp_path).restore(_state(0))
+
+  assert (int(state.step), state.memory) == (3, {})
+  np.testing.assert_array_equal(state.params['kernel'], np.full((2, 3), 0.75))
+  assert load_trained(tmp_path).memory == {}
+
+
+def test_a_memory_comes_back(tmp_path):
+  queue = {'method': {'queue': jnp.arange(4.0)}}
+  checkpoints = _open(tmp_path)
+  checkpoints.save(_state(2).replace(memory=queue))
+  checkpoints.close()
+
+  empty = jax.tree.map(jnp.zeros_like, queue)
+  state = _open(tmp_path).restore(_state(0).replace(memory=empty))
+
+  np.testing.assert_array_equal(state.memory['method']['queue'], np.arange(4.0))
+  found = load_trained(tmp_path).memory['method']['queue']
+  np.testing.assert_array_equal(found, np.arange(4.0))
+
+
 def test_the_latest_are_kept_and_some_for_good(tmp_path):
   checkpoints = _open(tmp_path, keep=2, keep_every_steps=4)
   for step in range(2, 15, 2):

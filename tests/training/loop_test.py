@@ -191,3 +191,16 @@ def test_nothing_compiles_after_the_first_step(new_run, tmp_path, monkeypatch):
 
   assert compiled_before[1] > 0
   assert compiled_before[2] == compiled_before[8] == len(compiled)
+
+
+def test_nothing_goes_to_the_devices_within_a_step(
+  new_run, tmp_path, monkeypatch
+):
+  complete = Run.complete_batch
+  monkeypatch.setattr(
+    Run,
+    'complete_batch',
+    lambda run, batch: jax.device_get(complete(run, batch)),
+  )
+  with pytest.raises(Exception, match='Disallowed host-to-device transfer'):
+    train_upgrade(new_run, tmp_path)

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -425,3 +427,32 @@ def test_the_options_of_other_methods_may_change(config, finished):
   config.advbct.threshold = 0.5
   with pytest.raises(InputError, match=r'advbct\.threshold: 1\.0 there, 0\.5'):
     require_same_run(finished, config)
+
+
+def test_the_second_training_in_a_workdir_is_told_who_the_first_is(
+  config, tmp_path
+):
+  holder = subprocess.Popen(
+    [
+      sys.executable,
+      '-c',
+      'import sys, time\n'
+      'from advbct_jax.locks import hold\n'
+      f'with hold({str(tmp_path)!r}, "trains"):\n'
+      '  print("held", flush=True)\n'
+      '  time.sleep(600)\n',
+    ],
+    stdout=subprocess.PIPE,
+  )
+  try:
+    assert holder.stdout.readline() == b'held\n'
+    with pytest.raises(InputError) as refused:
+      train_upgrade(config, tmp_path)
+  finally:
+    holder.kill()
+    holder.wait()
+
+  assert f'process {holder.pid} on ' in str(refused.value)
+  assert 'trains here since' in str(refused.value)
+  # Nothing was written beside what the first has there.
+  assert {path.name for path in tmp_path.iterdir()} <= {'.lock'}

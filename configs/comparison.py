@@ -36,6 +36,11 @@ def get_config() -> ml_collections.ConfigDict:
     },
     'methods': {
       **{name: {'method': name} for name in ('independent', *compatible)},
+      # With the published margin, for faces, it doesn't learn here.
+      'mixbct': {
+        'method': 'mixbct',
+        'mixbct': {'margin_scale': 16.0, 'margin_size': 0.1},
+      },
       # As MixBCT's authors have re-implemented AdvBCT.
       'advbct_normalized': {
         'method': 'advbct',

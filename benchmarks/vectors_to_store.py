@@ -39,7 +39,7 @@ def generate(path: pathlib.Path, count: int, dimension: int) -> None:
   header['shape'] = (count, dimension)
   with (
     path.open('wb') as vectors,
-    path.with_suffix('.ids.txt').open('w') as ids,
+    path.with_suffix('.ids.txt').open('w', encoding='utf-8') as ids,
   ):
     np.lib.format.write_array_header_1_0(vectors, header)
     for start in tqdm.trange(0, count, _BLOCK, desc='generating'):

@@ -89,6 +89,7 @@ def test_folders_beside_each_other_are_held_by_themselves(tmp_path):
     assert not _refused_elsewhere(tmp_path / 'two')
 
 
+@pytest.mark.filterwarnings('ignore:os.fork')
 def test_a_forked_child_that_outlives_the_holder_does_not_hold(tmp_path):
   with hold(tmp_path, 'trains'):
     read, write = os.pipe()

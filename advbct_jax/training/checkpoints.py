@@ -170,7 +170,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   except (AttributeError, OSError, TypeError, ValueError) as error:
     raise InputError(
       f'{path}: cannot read the config of a run ({error}). Wanted: the '
-      '--workdir that train.py was given.'
+      '--workdir that the training was given.'
     ) from error
 
 
@@ -204,7 +204,7 @@ def load_encoder(
   if step is None:
     raise InputError(
       f'{folder}: no checkpoint here yet. Train the encoder first: '
-      f'python train.py --config=… --workdir={shlex.quote(str(workdir))}'
+      f'advbct train --config=… --workdir={shlex.quote(str(workdir))}'
     )
   with (
     _reading(folder),

@@ -1,27 +1,7 @@
 """What a method is given, what it gives back, and what it may keep.
 
-A method owns the whole loss of a training batch. The least of them calls the
-encoder, classifies, and adds a tie:
-
-    class Tie(Method):
-      label: ClassVar[str] = 'Tie'
-      color: ClassVar[str] = '#882255'
-
-      weight: float = 1.0  # an option, set by --config.tie.weight
-
-      def __call__(self, batch, old, progress):
-        embeddings = self.encoder(batch.images, train=True)
-        classification, metrics = self.classify(embeddings, batch.labels)
-        tie = global_mean(
-          distances(self.compatible(embeddings), batch.old_embeddings),
-          axis_name=self.axis_name,
-        )
-        return Outcome(
-          classification + self.weight * tie, embeddings, metrics | {'tie': tie}
-        )
-
-`docs/method.md` walks through one that draws, remembers, prepares and
-refreshes.
+A method owns the whole loss of a training batch. docs/method.md shows the least
+of them, and says what a method may do beside.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,8 +21,6 @@ from advbct_jax.models.encoder import Encoder, l2_normalize
 from advbct_jax.parallel import AXIS, global_mean
 
 Metrics = dict[str, jax.Array]
-# Gradients of L losses, stacked: every leaf is [L, …].
-Gradients = Any
 # What a method keeps from step to step, as `self.variable(MEMORY, …)` names it.
 Memory = Mapping[str, Any]
 MEMORY = 'memory'

@@ -26,7 +26,7 @@ HostBatch = dict[str, Any]
 PrepareImages = Callable[[jax.Array, jax.Array], jax.Array]
 
 # No row has this number, so no image is distorted by what the method draws.
-_METHOD = 2**32 - 1
+_METHODS_DRAWS = 2**32 - 1
 
 
 def train_step(
@@ -62,17 +62,8 @@ def train_step(
   Returns:
     The state after the step, and scalar metrics.
   """
-  # A key belongs to a step and an image, not to a device.
   step_key = jax.random.fold_in(key, state.step)
-  image_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch['row'])
-  samples = Batch(
-    images=prepare_images(batch['image'], image_keys),
-    labels=batch['label'],
-    rows=batch['row'],
-    old_embeddings=batch['old_embedding'],
-    other_embeddings=batch['other_embeddings'],
-    key=jax.random.fold_in(step_key, _METHOD),
-  )
+  samples = _samples(batch, step_key, prepare_images)
   progress = Progress(state.step, steps, steps_per_epoch)
   kept = {'batch_stats': state.batch_stats, MEMORY: state.memory}
 
@@ -114,6 +105,22 @@ def train_step(
   return (
     TrainState(state.step + 1, params, batch_stats, opt_state, memory),
     metrics,
+  )
+
+
+def _samples(
+  batch: HostBatch, key: jax.Array, prepare_images: PrepareImages
+) -> Batch:
+  """This device's part of the batch, as the method sees it."""
+  # A key belongs to a step and an image, not to a device.
+  image_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch['row'])
+  return Batch(
+    images=prepare_images(batch['image'], image_keys),
+    labels=batch['label'],
+    rows=batch['row'],
+    old_embeddings=batch['old_embedding'],
+    other_embeddings=batch['other_embeddings'],
+    key=jax.random.fold_in(key, _METHODS_DRAWS),
   )
 
 

@@ -6,11 +6,27 @@ import shutil
 from PIL import Image
 import pytest
 
+from advbct_jax.data.named_sets import open_retrieval_set
 from advbct_jax.experiment import train_and_judge
+from advbct_jax.judge import judge
+from advbct_jax.models.resnet import RESNETS
 from advbct_jax.training.logging import read_figures, read_metrics
 from advbct_jax.training.run import Run
+from tests.tiny_upgrade import TINY, tiny_config
 
 METRIC = 'private/map@100'
+
+
+@pytest.fixture(scope='module')
+def judged(landmarks, tmp_path_factory):
+  """A workdir whose encoder was judged after both epochs."""
+  workdir = tmp_path_factory.mktemp('judged')
+  config = tiny_config(landmarks)
+  config.evaluation.every_epochs = 1
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(RESNETS, 'tiny', TINY)
+    train_and_judge(config, workdir)
+  return workdir
 
 
 @pytest.fixture
@@ -29,33 +45,20 @@ def _logged(workdir):
   ]
 
 
-def _final(workdir):
-  """The main metrics of the whole evaluation."""
-  datasets = json.loads((workdir / 'results.json').read_text())['datasets']
+def _main_metrics(results):
+  """What a whole evaluation says in the form of what is logged."""
   return {
     name: {
       side: {METRIC: pytest.approx(figures[side][METRIC])}
       for side in ('old', 'self', 'cross')
       if side in figures
     }
-    for name, figures in datasets.items()
+    for name, figures in results['datasets'].items()
   }
 
 
-@pytest.fixture(scope='module')
-def judged(request, landmarks, finished, tmp_path_factory):
-  """A workdir whose encoder was judged after both epochs."""
-  workdir = tmp_path_factory.mktemp('judged')
-  with pytest.MonkeyPatch.context() as patch:
-    from advbct_jax.models.resnet import RESNETS
-    from tests.tiny_upgrade import TINY, tiny_config
-
-    patch.setitem(RESNETS, 'tiny', TINY)
-    config = tiny_config(landmarks)
-    config.old.path = str(finished / 'old')
-    config.evaluation.every_epochs = 1
-    train_and_judge(config, workdir)
-  return workdir
+def _final(workdir):
+  return _main_metrics(json.loads((workdir / 'results.json').read_text()))
 
 
 def test_judging_changes_nothing_of_the_training(judged, finished):
@@ -65,47 +68,53 @@ def test_judging_changes_nothing_of_the_training(judged, finished):
   assert results == (finished / 'results.json').read_text()
 
 
+def test_nothing_is_judged_unasked(finished):
+  assert read_figures(finished) == []
+  assert not (finished / 'evaluations.jsonl').exists()
+
+
 def test_a_part_that_is_all_of_it_has_the_figures_of_the_evaluation(judged):
   first, last = read_figures(judged)
 
   assert (first['step'], first['epoch']) == (4, 1)
   assert (last['step'], last['epoch']) == (8, 2)
   assert last['datasets'] == _final(judged)
-  old, self_test, cross = last['datasets']['tiny'].values()
-  assert old == first['datasets']['tiny']['old']
-  assert self_test != first['datasets']['tiny']['self']
-  assert old != cross != self_test
 
 
 def test_an_encoder_is_judged_as_it_is_after_the_epoch(
-  judged, new_run, tmp_path
+  judged, config, tmp_path
 ):
-  """A run of one epoch takes the same steps, and ends after them."""
-  new_run.epochs = 1
-  new_run.method = 'bct'
-  train_and_judge(new_run, tmp_path / 'short')
-  new_run.epochs = 2
-  train_and_judge(new_run, tmp_path / 'long')
+  halfway = shutil.copytree(
+    judged, tmp_path / 'halfway', ignore=shutil.ignore_patterns('embeddings')
+  )
+  shutil.rmtree(halfway / 'checkpoints' / '8')
+  inputs = json.loads((halfway / 'inputs.json').read_text())
+  (halfway / 'inputs.json').write_text(json.dumps(inputs | {'steps': 4}))
+  results = judge(
+    {'old': judged / 'old', 'new': halfway},
+    [open_retrieval_set('tiny', config.data.root)],
+    tmp_path / 'judged',
+    batch_size=8,
+    workers=0,
+  )
 
-  first, _ = read_figures(tmp_path / 'long')
-  assert _logged(tmp_path / 'short') == _logged(tmp_path / 'long')[:4]
-  assert first['datasets'] == _final(tmp_path / 'short')
+  first, last = (line['datasets'] for line in read_figures(judged))
+  assert first == _main_metrics(results)
+  assert first['tiny']['self'] != last['tiny']['self']
+  assert first['tiny']['old'] == last['tiny']['old']
 
 
-def test_nothing_is_judged_unasked(finished):
-  assert read_figures(finished) == []
-  assert not (finished / 'evaluations.jsonl').exists()
+def test_the_old_encoder_that_is_trained_first_is_not_judged_itself(judged):
+  assert read_metrics(judged / 'old')
+  assert read_figures(judged / 'old') == []
 
 
-@pytest.mark.parametrize(('every', 'steps'), [(2, [8, 12]), (5, [12])])
-def test_the_last_epoch_is_judged_whatever_its_number(
-  new_run, tmp_path, every, steps
-):
+def test_the_last_epoch_is_judged_whatever_its_number(new_run, tmp_path):
   new_run.epochs = 3
-  new_run.evaluation.every_epochs = every
+  new_run.evaluation.every_epochs = 2
   train_and_judge(new_run, tmp_path)
 
-  assert [line['step'] for line in read_figures(tmp_path)] == steps
+  assert [line['step'] for line in read_figures(tmp_path)] == [8, 12]
 
 
 def test_a_run_that_is_killed_and_goes_on_has_each_judged_epoch_once(
@@ -130,39 +139,30 @@ def test_a_run_that_is_killed_and_goes_on_has_each_judged_epoch_once(
   assert read_figures(tmp_path) == read_figures(judged)
 
 
-def test_a_run_may_be_judged_more_often_when_it_goes_on(
-  judged, new_run, tmp_path
+def test_how_often_is_judged_may_change_when_a_run_goes_on(
+  judged, config, tmp_path
 ):
-  """How often is no part of what a run is."""
   workdir = shutil.copytree(judged, tmp_path / 'workdir')
   shutil.rmtree(workdir / 'checkpoints' / '8')
-  new_run.evaluation.every_epochs = 2
-  new_run.evaluation.part_queries = 2
-  train_and_judge(new_run, workdir)
+  (workdir / 'results.json').unlink()
+  config.evaluation.every_epochs = 0
+  train_and_judge(config, workdir)
 
-  assert [line['step'] for line in read_figures(workdir)] == [4, 8]
-
-
-def test_an_encoder_without_an_old_one_is_judged_alone(new_run, tmp_path):
-  new_run.method = 'independent'
-  train_and_judge(new_run, tmp_path)
-
-  assert list(read_figures(tmp_path)[-1]['datasets']['tiny']) == ['self']
-  assert read_figures(tmp_path)[-1]['datasets'] == _final(tmp_path)
+  assert [line['step'] for line in read_figures(workdir)] == [4]
+  assert _logged(workdir) == _logged(judged)
 
 
-def test_old_vectors_in_stores_are_as_good_as_their_encoder(
+def test_the_compatible_part_of_a_wider_encoder_meets_the_vectors_of_a_store(
   judged, finished, new_run, tmp_path
 ):
   new_run.old.path = str(finished / 'old/embeddings')
-  # Only the old model's classes must be the same, and the store has no labels.
+  new_run.model.dimension = 12
+  new_run.model.compatible_dimension = 8
   train_and_judge(new_run, tmp_path)
 
-  old = [line['datasets']['tiny']['old'] for line in read_figures(tmp_path)]
-  assert old == [
-    line['datasets']['tiny']['old'] for line in read_figures(judged)
-  ]
-  assert read_figures(tmp_path)[-1]['datasets'] == _final(tmp_path)
+  first, last = (line['datasets'] for line in read_figures(tmp_path))
+  assert last == _final(tmp_path)
+  assert first['tiny']['old'] == _final(judged)['tiny']['old']
 
 
 def test_an_old_encoder_that_cannot_be_judged_is_left_out(
@@ -172,24 +172,6 @@ def test_an_old_encoder_that_cannot_be_judged_is_left_out(
   train_and_judge(new_run, tmp_path)
 
   assert list(read_figures(tmp_path)[-1]['datasets']['tiny']) == ['self']
-
-
-def test_the_old_encoder_may_be_trained_first(new_run, judged, tmp_path):
-  new_run.old.path = ''
-  train_and_judge(new_run, tmp_path)
-
-  assert read_figures(tmp_path) == read_figures(judged)
-  assert not (tmp_path / 'old/evaluations.jsonl').exists()
-
-
-def test_of_a_wider_encoder_only_the_compatible_part_meets_old_vectors(
-  new_run, tmp_path
-):
-  new_run.model.dimension = 12
-  new_run.model.compatible_dimension = 8
-  train_and_judge(new_run, tmp_path)
-
-  assert read_figures(tmp_path)[-1]['datasets'] == _final(tmp_path)
 
 
 def test_the_curves_are_drawn_at_the_end(judged):

@@ -32,9 +32,11 @@ _PANELS: dict[str, Callable[[str], bool]] = {
   'learning rate': lambda name: name == 'learning_rate',
 }
 
-# Longer curves are drawn faintly, with a running mean over 1/50 of them.
+# Longer curves are drawn faintly, with a running mean over 1/50 of them, and of
+# no more points than a panel can show.
 _FEW_STEPS = 200
 _SMOOTHED_PARTS = 50
+_MOST_POINTS = 2000
 
 
 def plot_curves(workdir: pathlib.Path) -> None:
@@ -87,17 +89,26 @@ def _draw_metric(
   # Steps that an older version has logged may lack it.
   points = [(line['step'], line[name]) for line in lines if name in line]
   steps, values = np.transpose(points)
-  if len(steps) > _FEW_STEPS:
-    axes.plot(steps, values, color=colour, alpha=0.2, linewidth=0.6)
-    values = _smooth(values, len(steps) // _SMOOTHED_PARTS)
-  axes.plot(steps, values, color=colour, linewidth=1.6, label=name)
+  count = len(steps)
+  shown = slice(None, None, -(-count // _MOST_POINTS))
+  # The learning rate is no noisy measurement, and its drops are to be seen.
+  if count > _FEW_STEPS and name != 'learning_rate':
+    axes.plot(
+      steps[shown], values[shown], color=colour, alpha=0.2, linewidth=0.6
+    )
+    values = _smooth(values, count // _SMOOTHED_PARTS)
+  axes.plot(
+    steps[shown], values[shown], color=colour, linewidth=1.6, label=name
+  )
 
 
 def _smooth(values: np.ndarray, width: int) -> np.ndarray:
-  """The running mean; at the ends, of what there is."""
-  window = np.ones(width)
-  count = np.convolve(np.ones_like(values), window, 'same')
-  return np.convolve(values, window, 'same') / count
+  """The mean of what lies around each value; at the ends, of what there is."""
+  at = np.arange(len(values))
+  first = np.maximum(at - width // 2, 0)
+  after = np.minimum(at + width // 2 + 1, len(values))
+  sums = np.concatenate([[0.0], np.cumsum(values)])
+  return (sums[after] - sums[first]) / (after - first)
 
 
 def _draw_judged(axes: Axes, judged: list[dict[str, Any]], name: str) -> str:
@@ -117,6 +128,7 @@ def _draw_judged(axes: Axes, judged: list[dict[str, Any]], name: str) -> str:
       linestyle='--' if side == 'old' else '-',
       marker='' if side == 'old' and len(points) > 1 else 'o',
       markersize=4,
+      clip_on=False,
       linewidth=1.6,
       label=side,
     )

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from advbct_jax.errors import DivergedError, InputError
-from advbct_jax.training.logging import MetricsLog, read_metrics
+from advbct_jax.training.logging import MetricsLog, read_figures, read_metrics
 
 
 def _log(workdir, start=0, tensorboard=False):
@@ -88,6 +88,39 @@ def test_tensorboard_gets_every_metric_of_every_step(tmp_path):
     (2, 'accuracy', 0.5),
     (2, 'loss', 1.5),
   ]
+
+
+def _figures(value):
+  return {'tiny': {'old': {'map': 1.0}, 'cross': {'map': value}}}
+
+
+def test_steps_that_are_judged_again_replace_what_was_judged_of_them(tmp_path):
+  for start, steps in ((0, (2, 4, 6)), (3, (4,))):
+    log = _log(tmp_path, start)
+    for step in steps:
+      log.add_figures(step, step // 2, _figures(start + step))
+    log.close()
+
+  assert read_figures(tmp_path) == [
+    {'step': 2, 'epoch': 1, 'datasets': _figures(2)},
+    {'step': 4, 'epoch': 2, 'datasets': _figures(7)},
+  ]
+
+
+def test_what_was_judged_is_said_and_goes_to_tensorboard(tmp_path, capsys):
+  log = _log(tmp_path, tensorboard=True)
+  log.add_figures(4, 2, _figures(3.456))
+  log.close()
+
+  said = capsys.readouterr().out
+  assert 'epoch 2, part of tiny, map: old 1.00, cross 3.46' in said
+  (events,) = (tmp_path / 'tensorboard').iterdir()
+  values = {
+    value.tag: (event.step, pytest.approx(value.simple_value))
+    for event in _read_events(events)
+    for value in event.summary.value
+  }
+  assert values == {'tiny/map/old': (4, 1.0), 'tiny/map/cross': (4, 3.456)}
 
 
 def test_nothing_is_written_for_tensorboard_unasked(tmp_path):

@@ -88,9 +88,12 @@ def test_the_base_is_the_published_training():
   assert (config.method, config.advbct.threshold) == ('advbct', 1.0)
   assert config.advbct.discriminator_norm == 'per_domain'
   assert config.optimizer.to_dict() == {
+    'name': 'sgd',
     'learning_rate': 0.1,
     'momentum': 0.9,
     'weight_decay': 5e-4,
+    'schedule': 'drops',
+    'warmup_epochs': 0.0,
     'drop_epochs': (5, 10, 20),
     'drop_factor': 0.1,
   }

@@ -45,7 +45,7 @@ class MixBCT(Method):
   """
 
   label: ClassVar[str] = 'MixBCT'
-  color: ClassVar[str] = '#882255'
+  color: ClassVar[str] = '#44AA99'
 
   ratio: float = 0.3
   credible: float = 0.9

@@ -10,6 +10,7 @@ from advbct_jax.adapters.kinds import ADAPTERS
 from advbct_jax.comparison.grid import Job, find_job, make_jobs, select
 from advbct_jax.errors import InputError
 from advbct_jax.methods import METHODS
+from advbct_jax.methods.method import Method
 from configs import base, comparison, comparison_advbct, comparison_photos
 from tests.made_up_run import make_run
 
@@ -300,7 +301,7 @@ def test_a_new_method_or_adapter_is_in_the_comparison_by_its_entry(monkeypatch):
 
 
 def test_a_method_without_an_old_model_is_not_among_the_compatible(monkeypatch):
-  class Alone(nn.Module):
+  class Alone(Method):
     needs_old_model: ClassVar[bool] = False
 
   monkeypatch.setitem(METHODS, 'alone', Alone)

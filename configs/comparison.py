@@ -22,9 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
   base = glyphs.get_config()
   # A new method is in the grid by itself.
   compatible = tuple(
-    name
-    for name, method in METHODS.items()
-    if getattr(method, 'needs_old_model', True)
+    name for name, method in METHODS.items() if method.needs_old_model
   )
   upgrades = ('extended_class', 'extended_data', 'extended_backbone')
   changes = {

@@ -49,7 +49,7 @@ class Job:
 
 def stores_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """The stores that a training's method reads besides the old encoder's."""
-  return getattr(METHODS[config.method], 'stores', ())
+  return METHODS[config.method].stores
 
 
 def make_jobs(config: ml_collections.ConfigDict) -> list[Job]:

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from flax import linen as nn
 import ml_collections
 import pytest
 
@@ -251,7 +250,7 @@ def test_a_job_that_is_not_there_is_refused():
     find_job(jobs, 'old/classes/1')
 
 
-class Reader(nn.Module):
+class Reader(Method):
   """A method that reads an independent encoder's embeddings as well."""
 
   stores: ClassVar[tuple[str, ...]] = ('independent',)

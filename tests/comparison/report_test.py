@@ -46,6 +46,17 @@ def test_the_documented_tables_are_made_from_the_documented_cells(
   assert [line for line in tables if line not in page] == []
 
 
+def test_a_later_table_is_made_from_its_own_cells(tmp_path, monkeypatch):
+  monkeypatch.setattr(plots, 'plot_tradeoff', lambda part, path: None)
+  text = write_tables(
+    read_results(_DOCS / 'mixbct_nccl.json'), METRICS, tmp_path
+  )
+
+  page = (_DOCS.parent / 'comparison.md').read_text().splitlines()
+  tables = [line for line in text.splitlines() if line.startswith('|')]
+  assert [line for line in tables if line not in page] == []
+
+
 def test_an_upgrade_in_which_nothing_competes_has_no_plot(tmp_path):
   text = write_tables([make_cell('independent')], METRICS, tmp_path)
 

@@ -237,6 +237,11 @@ def describe_filled(filled: Filled) -> str:
 
 def _describe(filled: Filled) -> Iterator[str]:
   """What was found, in lines."""
+  card = filled.store.card
+  yield (
+    f'{filled.store.path}: {card.count} vectors of width {card.dimension} of '
+    f'{card.encoder} ({card.weights}), images {card.images}'
+  )
   for path, first, last in filled.spans[:_MOST_LINES]:
     yield f'{path}: {first} … {last}'
   if (more := len(filled.spans) - _MOST_LINES) > 0:

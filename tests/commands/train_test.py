@@ -69,7 +69,7 @@ def test_the_workdir_is_called_as_the_config_by_default(
     monkeypatch.setattr(f'advbct_jax.experiment.{name}', lambda *_, **__: None)
   command('train', f'--config={config_file}', '--config.epochs=5')
 
-  ((config, workdir),) = runs
+  ((config, workdir, _),) = runs
   assert str(workdir) == 'runs/tiny'
   assert config.epochs == 5
 
@@ -85,7 +85,7 @@ def test_the_workdir_is_called_as_the_config_by_default(
 def test_a_training_that_ends_early_says_so_by_its_exit_status(
   command, config_file, tmp_path, monkeypatch, capsys, raised, status, message
 ):
-  def train_upgrade(config, workdir):
+  def train_upgrade(config, workdir, judge):
     raise raised
 
   monkeypatch.setattr(_TRAIN, train_upgrade)

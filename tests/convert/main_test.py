@@ -15,7 +15,7 @@ def test_each_command_has_a_help(command, capsys):
   with pytest.raises(SystemExit) as ended:
     main([command, '--help'])
   assert ended.value.code == 0
-  assert f'advbct_jax.convert {command}' in capsys.readouterr().out
+  assert f'advbct convert {command}' in capsys.readouterr().out
 
 
 def test_a_help_waits_for_no_library_that_takes_long():

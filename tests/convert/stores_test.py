@@ -689,7 +689,9 @@ def test_a_missing_label_is_no_class_however_it_is_spelt(
   wanted = ['3', '', '5', *[''] * 5, '3', '5']
   assert filled.store.labels() == wanted
   assert (filled.labelled, filled.classes) == (4, 2)
-  assert filled.missing == {missing: 6}
+  # Cells of a table are stripped before anybody looks at them.
+  found = missing.strip() if form == 'csv' else missing
+  assert filled.missing == {found: 6}
 
 
 @pytest.mark.parametrize(

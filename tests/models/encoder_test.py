@@ -167,9 +167,10 @@ class _InOnePiece(nn.Module):
     )
     if self.head == 'linear':
       return projected
-    return nn.BatchNorm(
+    embeddings = nn.BatchNorm(
       use_running_average=not train, momentum=0.9, epsilon=1e-5, name='bn'
     )(projected)
+    return nn.relu(embeddings) if self.head.endswith('relu') else embeddings
 
 
 @pytest.mark.parametrize('seed', [0, 7])

@@ -76,6 +76,7 @@ def test_results_say_who_was_compared_and_how(tmp_path):
     'dimension': 2,
     'compatible_dimension': 0,
     'preprocessing': 'squash to 8 pixels',
+    'compute_dtype': 'float32',
   }
   assert results['encoders']['new']['weights'] == 'new'
   assert results['protocol']['landmarks'] == {

@@ -1,4 +1,4 @@
-"""Starts from an independent encoder that is turned onto the old one."""
+"""Starts from an independent encoder that is turned onto the old encoder."""
 
 import json
 import pathlib
@@ -123,7 +123,7 @@ def test_an_aligned_upgrade_trains_on_from_there(aligned, tmp_path, capsys):
   aligned.optimizer.learning_rate = 1e-9
   train_upgrade(aligned, tmp_path / 'new')
 
-  assert 'turned onto the old one' in capsys.readouterr().out
+  assert 'turned onto the old encoder' in capsys.readouterr().out
   assert json.loads((tmp_path / 'new' / 'inputs.json').read_text())['start']
   start = load_trained(tmp_path / 'new').params
   other = load_trained(pathlib.Path(aligned.aligned.path)).params
@@ -140,7 +140,7 @@ def test_an_aligned_upgrade_trains_on_from_there(aligned, tmp_path, capsys):
   [
     ({'aligned.path': ''}, 'but that is empty'),
     ({'aligned.path': 'nowhere'}, 'nowhere has no config.json'),
-    ({'model.head': 'none'}, 'no layer that a rotation can be folded into'),
+    ({'model.head': 'none'}, 'into which no rotation can be folded'),
     ({'model.pooling': 'gem'}, r'another pooling \(mean\)'),
     ({'method': 'independent'}, 'there is no old encoder'),
   ],

@@ -14,9 +14,10 @@ import signal
 
 import jax
 
+from advbct_jax.embeddings import sources
 from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.models.resnet import RESNETS
-from advbct_jax.training import old_side, upgrade
+from advbct_jax.training import upgrade
 from advbct_jax.training.logging import MetricsLog
 from advbct_jax.training.run import Run
 from tests.tiny_upgrade import TINY, tiny_config
@@ -52,7 +53,7 @@ def _die_after_chunk(chunk: int) -> None:
       _die()
 
   EmbeddingStore.write_chunk = write_chunk
-  old_side.extract = partial(old_side.extract, chunk_rows=8)
+  sources.extract = partial(sources.extract, chunk_rows=8)
 
 
 def _count_compilations() -> None:

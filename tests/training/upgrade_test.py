@@ -210,14 +210,14 @@ def test_labels_of_a_store_say_what_the_old_model_knows(
   config.old.path = str(tmp_path / 'store')
   check_old_side(config, images)
   assert 'knows 16 images of 4 classes' in capsys.readouterr().out
-  old = prepare_old_side(config, tmp_path / 'new', images).model
+  old = prepare_old_side(config, tmp_path / 'new', images)[0].model
 
   known = images.split.landmarks[old.old_class >= 0]
   assert set(known) == set(split.landmarks[split.old_class >= 0])
   config.data.split.kind = 'extended_class'
   config.old.path = str(finished / STORE)
   images = open_training_images(config, check=False)
-  wanted = prepare_old_side(config, tmp_path / 'new', images).model
+  wanted = prepare_old_side(config, tmp_path / 'new', images)[0].model
   np.testing.assert_allclose(
     np.sort(old.statistics.radius_max), np.sort(wanted.statistics.radius_max)
   )
@@ -392,7 +392,7 @@ def test_bct_takes_the_old_classifier_or_says_what_stands_in_for_it(
   config.method = 'bct'
   config.old.path = str(finished / path)
   images = open_training_images(config, check=False)
-  old = prepare_old_side(config, tmp_path, images).model
+  old = prepare_old_side(config, tmp_path, images)[0].model
 
   told = capsys.readouterr().out
   if path == 'old':

@@ -84,7 +84,12 @@ class FrozenEncoder:
   @functools.cached_property
   def embed(self) -> Any:
     """Maps sharded [devices, B, H, W, 3] uint8 images to embeddings."""
-    embed = _compiled_embed(self.module, self.normalization, self.compute_dtype)
+    embed = _compiled_embed(
+      self.module,
+      self.normalization,
+      self.compute_dtype,
+      jax.default_backend(),
+    )
     return functools.partial(embed, parallel.replicate(self.variables))
 
   def card(self, image_set: ImageSet, chunk_rows: int) -> Card:
@@ -109,10 +114,11 @@ class FrozenEncoder:
 
 
 # One encoder after the other is embedded with while it is trained: they differ
-# in their variables alone, so they share what is compiled.
+# in their variables alone, so they share what is compiled. The backend is an
+# argument since convolutions go by it, and a cache sees only its arguments.
 @functools.lru_cache(maxsize=4)
 def _compiled_embed(
-  module: Encoder, normalization: str, compute_dtype: str
+  module: Encoder, normalization: str, compute_dtype: str, backend: str
 ) -> Any:
   """Maps variables and sharded uint8 images to embeddings."""
 

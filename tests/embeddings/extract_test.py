@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 
 from advbct_jax.data.pipeline import make_loader
-from advbct_jax.embeddings.extract import (
-  FrozenEncoder,
-  _compiled_embed,
-  extract,
-)
+from advbct_jax.embeddings.extract import FrozenEncoder, extract
 from advbct_jax.embeddings.store import EmbeddingStore, open_store
 from advbct_jax.errors import InputError
 from advbct_jax.models.encoder import Encoder
@@ -240,7 +236,6 @@ def test_every_product_of_a_float32_embedding_is_in_full_float32(
 ):
   if not on_patches:  # as on GPU and TPU
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  _compiled_embed.cache_clear()  # it does not know what is patched
   found = _products_of_embedding(backbone, head, dtype)
   assert len(found) > 2
   if backbone != 'vit' and not on_patches:

@@ -26,7 +26,6 @@ from advbct_jax.embeddings.store import (
   create_store,
 )
 from advbct_jax.errors import InputError
-from advbct_jax.locks import hold_name
 from advbct_jax.models.encoder import Encoder
 
 # Batches that the device has to do while the host fetches an earlier one. Two
@@ -180,7 +179,7 @@ def extract(
   store = create_store(path, encoder.card(image_set, chunk_rows), image_set.ids)
   if store.card.complete:
     return store
-  with hold_name(path, 'fills the store'):
+  with store.filling():
     return _fill(store, encoder, image_set, batch_size, workers, load)
 
 

@@ -1,3 +1,4 @@
+from concurrent import futures
 import dataclasses
 from functools import partial
 import json
@@ -9,7 +10,11 @@ import pytest
 
 from advbct_jax.data.pipeline import make_loader
 from advbct_jax.embeddings.extract import FrozenEncoder, extract
-from advbct_jax.embeddings.store import EmbeddingStore, open_store
+from advbct_jax.embeddings.store import (
+  EmbeddingStore,
+  create_store,
+  open_store,
+)
 from advbct_jax.errors import InputError
 from advbct_jax.models.encoder import Encoder
 from advbct_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet
@@ -335,3 +340,15 @@ def test_a_loader_of_another_image_size_is_not_used(encoder, tmp_path):
   np.testing.assert_allclose(
     store.read(), embed_directly(encoder, 3), atol=1e-5
   )
+
+
+def test_an_extraction_and_another_writer_exclude_each_other(tmp_path):
+  encoder, images = tiny_encoder(), image_set(3)
+  path = tmp_path / 'store'
+  store = create_store(path, encoder.card(images, 8), images.ids)
+  with (
+    futures.ThreadPoolExecutor() as pool,
+    store.filling(),
+    pytest.raises(InputError, match='fills the store here since'),
+  ):
+    pool.submit(extract, encoder, images, path, chunk_rows=8).result()

@@ -82,7 +82,7 @@ def _finished_results(
   before = read_config(workdir)
   if (before.data.root, before.old.path) != (config.data.root, config.old.path):
     return None
-  results = json.loads(path.read_text())
+  results = json.loads(path.read_text('utf-8'))
   names = [spec.partition(':')[0] for spec in config.evaluation.data]
   same_protocol = all(
     facts['query_crop'] == config.evaluation.crop_queries

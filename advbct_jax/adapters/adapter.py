@@ -212,7 +212,7 @@ def load_adapter(folder: pathlib.Path | str) -> Adapter:
   """
   folder = pathlib.Path(folder)
   try:
-    described = json.loads((folder / 'card.json').read_text())
+    described = json.loads((folder / 'card.json').read_text('utf-8'))
     sha256 = described.pop('weights_sha256')
     card = AdapterCard(**described)
     for identity in (card.new, card.old):

@@ -65,7 +65,7 @@ def read_results(path: pathlib.Path) -> list[CellResult]:
     InputError: if there is no such file, or it holds something else.
   """
   try:
-    records = json.loads(path.read_text())['cells']
+    records = json.loads(path.read_text('utf-8'))['cells']
     return [
       _read_cell(record, f'cell {place}')
       for place, record in enumerate(records)

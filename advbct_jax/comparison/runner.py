@@ -91,7 +91,7 @@ def find_places(jobs: int) -> list[Place]:
 def is_done(root: pathlib.Path, job: Job) -> bool:
   """Whether a job has come to its end, and was judged as it is asked for."""
   path = root / job.name / _DONE
-  return path.exists() and path.read_text() == _judged_on(job)
+  return path.exists() and path.read_text('utf-8') == _judged_on(job)
 
 
 def mark_done(root: pathlib.Path, job: Job) -> None:
@@ -186,7 +186,7 @@ def read_cells(jobs: Sequence[Job], root: pathlib.Path) -> list[CellResult]:
   for job in jobs:
     if job.cell is None or not is_done(root, job):
       continue
-    results = json.loads((root / job.name / 'results.json').read_text())
+    results = json.loads((root / job.name / 'results.json').read_text('utf-8'))
     figures = {
       name: {side: sides[side] for side in ('old', 'self', 'cross')}
       for name, sides in results['datasets'].items()
@@ -203,7 +203,7 @@ def read_times(root: pathlib.Path) -> dict[str, float]:
   path = root / _TIMES
   seconds: dict[str, float] = {}
   if path.exists():
-    for line in path.read_text().splitlines():
+    for line in path.read_text('utf-8').splitlines():
       name, taken = json.loads(line)
       seconds[name] = seconds.get(name, 0) + taken
   return seconds

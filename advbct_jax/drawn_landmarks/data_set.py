@@ -219,7 +219,7 @@ def _is_drawn(root: pathlib.Path, parameters: dict[str, Any]) -> bool:
     return False
   path = root / _PARAMETERS
   try:
-    found = json.loads(path.read_text())
+    found = json.loads(path.read_text('utf-8'))
   except (OSError, ValueError) as error:
     raise InputError(
       f'{root}: something else lies here, without a readable {_PARAMETERS} '
@@ -322,7 +322,7 @@ def contact_sheet(
   """
   root = pathlib.Path(root)
   try:
-    size = 2 * json.loads((root / _PARAMETERS).read_text())['image_size']
+    size = 2 * json.loads((root / _PARAMETERS).read_text('utf-8'))['image_size']
     with (root / _VIEWS).open(newline='') as file:
       rows = [row for row in csv.DictReader(file) if row['split'] == 'train']
   except (OSError, ValueError, KeyError) as error:

@@ -51,7 +51,7 @@ class MetricsLog:
     for name in (_FILE, _FIGURES_FILE):
       _forget_after(workdir / name, start)
     self._workdir = workdir
-    self._file = (workdir / _FILE).open('a')
+    self._file = (workdir / _FILE).open('a', encoding='utf-8')
     self._bar = tqdm.tqdm(
       desc=f'training {workdir}',
       initial=start,
@@ -105,7 +105,7 @@ class MetricsLog:
       figures: what judging it gave.
     """
     line = {'step': step, 'epoch': epoch, 'datasets': figures}
-    with (self._workdir / _FIGURES_FILE).open('a') as file:
+    with (self._workdir / _FIGURES_FILE).open('a', encoding='utf-8') as file:
       file.write(json.dumps(line) + '\n')
     for name, sides in figures.items():
       said = []
@@ -138,7 +138,7 @@ class MetricsLog:
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
   """Reads what a run has logged, a dict a step; empty before it has begun."""
   path = workdir / _FILE
-  lines = path.read_text().splitlines() if path.exists() else []
+  lines = path.read_text('utf-8').splitlines() if path.exists() else []
   return [json.loads(line) for line in lines]
 
 
@@ -149,7 +149,7 @@ def read_figures(workdir: pathlib.Path) -> list[dict[str, Any]]:
     {step, epoch, datasets} each time that it was judged; empty if it never was.
   """
   path = workdir / _FIGURES_FILE
-  lines = path.read_text().splitlines() if path.exists() else []
+  lines = path.read_text('utf-8').splitlines() if path.exists() else []
   return [json.loads(line) for line in lines]
 
 
@@ -174,7 +174,7 @@ def _forget_after(path: pathlib.Path, step: int) -> None:
   if not path.exists():
     return
   kept = []
-  for line in path.read_text().splitlines():
+  for line in path.read_text('utf-8').splitlines():
     try:
       if json.loads(line)['step'] <= step:
         kept.append(line + '\n')

@@ -76,7 +76,7 @@ def claim_inputs(workdir: pathlib.Path, inputs: dict[str, Any]) -> None:
 def read_inputs(workdir: pathlib.Path) -> dict[str, Any]:
   """What a run was made from; empty before it has begun."""
   path = workdir / _INPUTS
-  return json.loads(path.read_text()) if path.exists() else {}
+  return json.loads(path.read_text('utf-8')) if path.exists() else {}
 
 
 def require_finished(workdir: pathlib.Path) -> None:

@@ -21,7 +21,7 @@ class Sums:
   """All that least squares needs to know of N pairs (x, y).
 
   Attributes:
-    count: N.
+    count: N, or the sum of their weights.
     x: [D] Σ x.
     y: [D_old] Σ y.
     xx: [D, D] Σ xᵀx.
@@ -29,7 +29,7 @@ class Sums:
     yy: Σ ‖y‖².
   """
 
-  count: int
+  count: float
   x: np.ndarray
   y: np.ndarray
   xx: np.ndarray
@@ -48,6 +48,17 @@ class Sums:
       (x.T @ x).astype(np.float64),
       (x.T @ y).astype(np.float64),
       float(np.square(y).sum(dtype=np.float64)),
+    )
+
+  def scaled(self, weight: float) -> 'Sums':
+    """The sums where each pair counts `weight` times."""
+    return Sums(
+      self.count * weight,
+      self.x * weight,
+      self.y * weight,
+      self.xx * weight,
+      self.xy * weight,
+      self.yy * weight,
     )
 
   def __add__(self, other: 'Sums') -> 'Sums':

@@ -18,6 +18,7 @@ COMMANDS = {
   'embed': 'embed images with a trained encoder, into stores of its run',
   'convert': 'weights and vectors come in and go out: PyTorch, FAISS, files',
   'adapters': "fit and apply maps of new vectors into the old encoder's space",
+  'refresh': 'what to expect while a gallery is re-embedded',
   'prepare': 'prepare data: your own images, records, the drawn landmarks',
 }
 

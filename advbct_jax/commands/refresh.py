@@ -1,0 +1,121 @@
+"""A gallery while it is re-embedded."""
+
+import argparse
+from collections.abc import Sequence
+import pathlib
+
+from advbct_jax.command_line import exit_with_message
+from advbct_jax.commands.parsing import Parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Runs the command line.
+
+  Args:
+    arguments: what follows the command's name; None takes `sys.argv`.
+  """
+  flags = parse(arguments)
+  with exit_with_message():
+    _plan(flags)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+  """Reads the command line, or ends the program."""
+  parser = Parser(
+    prog='advbct refresh',
+    description='A gallery while part of it is re-embedded. How policies do '
+    'with ground truth is what advbct evaluate --refresh measures.',
+  )
+  commands = parser.add_subparsers(dest='command', required=True)
+  plan = commands.add_parser(
+    'plan',
+    help='says what to expect of an upgrade, without labels',
+    description='Says what to expect of an upgrade from a sample of things '
+    'that both encoders have embedded, and may advise against it.',
+  )
+  plan.add_argument(
+    'old', type=pathlib.Path, help="a store of the old encoder's vectors"
+  )
+  plan.add_argument(
+    'new',
+    type=pathlib.Path,
+    help='a store of new vectors; its things count, in whatever order',
+  )
+  plan.add_argument(
+    '--sample', type=int, default=4000, help='things to look at (%(default)s)'
+  )
+  plan.add_argument(
+    '--new_encoder_alone',
+    action='store_true',
+    help='the old encoder cannot embed queries any more',
+  )
+  plan.add_argument(
+    '--gallery_size', type=int, help='things to re-embed; gives days and bytes'
+  )
+  plan.add_argument(
+    '--rate',
+    type=float,
+    help='things a second that the new encoder embeds, as advbct embed prints',
+  )
+  plan.add_argument(
+    '--seed', type=int, default=0, help='of the sample (%(default)s)'
+  )
+  return parser.parse_args(arguments)
+
+
+def _plan(flags: argparse.Namespace) -> None:
+  import numpy as np
+
+  from advbct_jax.adapters.pairs import Pairs
+  from advbct_jax.embeddings.store import open_store
+  from advbct_jax.refresh.plan import PLANNED_SHARES, plan_refresh
+
+  pairs = Pairs(open_store(flags.new), open_store(flags.old))
+  rows = np.flatnonzero(pairs.directed)
+  if len(rows) > flags.sample:
+    random = np.random.default_rng(flags.seed)
+    rows = np.sort(random.choice(rows, flags.sample, replace=False))
+  new, old = pairs.read(rows)
+  # Whichever encoder was trained on some of them: a class is a class.
+  of_id = {
+    image_id: label
+    for store in (pairs.old, pairs.new)
+    for image_id, label in zip(store.ids(), store.labels() or (), strict=False)
+  }
+  ids = pairs.new.ids()
+  plan = plan_refresh(
+    old,
+    new,
+    [of_id.get(ids[row], '') for row in rows] if of_id else None,
+    old_at_query_time=not flags.new_encoder_alone,
+    seed=flags.seed,
+  )
+  print(
+    f'{plan.pairs} things in both spaces\n'
+    f'the old encoder finds {100 * plan.agreement:.1f}% of what the new one '
+    'finds first; after a rotation their vectors have a mean cosine of '
+    f'{plan.cosine:.3f}\n\n'
+    'agreement with the new encoder (percent of its first 10, ± standard '
+    'error) while a gallery of this sample is re-embedded'
+  )
+  head = ['policy', *(f'{share}%' for share in PLANNED_SHARES)]
+  table = [head] + [
+    [
+      name,
+      *(
+        f'{100 * value:.1f}±{100 * error:.1f}'
+        for value, error in zip(*curve, strict=True)
+      ),
+    ]
+    for name, curve in plan.curves.items()
+  ]
+  for row in table:
+    print('  '.join([row[0].ljust(12), *(cell.rjust(9) for cell in row[1:])]))
+  if flags.gallery_size:
+    width = pairs.new.card.dimension
+    gigabytes = flags.gallery_size * width * 4 / 1e9
+    print(f'\nnew vectors of {flags.gallery_size} things: {gigabytes:.1f} GB')
+    if flags.rate:
+      days = flags.gallery_size / flags.rate / 86400
+      print(f'to re-embed them: {days:.1f} days at {flags.rate:g} a second')
+  print(f'\n{plan.advice}')

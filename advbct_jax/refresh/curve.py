@@ -1,0 +1,243 @@
+"""The refresh curve: how a gallery is found while it is re-embedded."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from advbct_jax.data.ground_truth import RetrievalSet
+from advbct_jax.refresh.known_pairs import KnownPairs
+from advbct_jax.refresh.orders import ORDERS, find_order
+from advbct_jax.refresh.policies import find_policy
+from advbct_jax.refresh.policy import OldPart, Policy, Queries
+from advbct_jax.refresh.search import (
+  StagedGallery,
+  search_cascade,
+  search_staged,
+)
+from advbct_jax.retrieval.protocols import protocol_of
+
+# Percent of the gallery.
+SHARES = (0, 2, 5, 10, 25, 50, 75, 90, 100)
+SEEDS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Upgrade:
+  """An upgrade to simulate, of which everything is known.
+
+  Attributes:
+    retrieval_set: Q queries and N things, with ground truth.
+    queries: what both encoders say of the queries.
+    old: [N, D_old] old unit vectors of the gallery.
+    new: [N, D] new ones.
+    pairs: what is known of training things before anything is re-embedded.
+  """
+
+  retrieval_set: RetrievalSet
+  queries: Queries
+  old: np.ndarray
+  new: np.ndarray
+  pairs: KnownPairs
+
+
+def measure_curves(
+  upgrade: Upgrade,
+  policies: Sequence[str],
+  orders: Sequence[str] = ('random',),
+  seeds: int = SEEDS,
+  shares: Sequence[int] = SHARES,
+) -> dict[str, Any]:
+  """Measures policies while the gallery is re-embedded.
+
+  Args:
+    upgrade: what is re-embedded.
+    policies: names of policies; see `find_policy`.
+    orders: names of orders of re-embedding.
+    seeds: orders of each name that are tried, where chance has a part in it.
+    shares: percent of the gallery, from 0 to 100, ascending.
+
+  Returns:
+    `metric`, its `old` and `self` in percent, `shares`, and `curves`: for each
+    policy and order what `_summarise` gives.
+
+  Raises:
+    InputError: if a name is unknown or a policy cannot be fitted.
+  """
+  by_name = {name: find_policy(name) for name in policies}
+  for order in orders:
+    find_order(order)
+  judge = _Judge(upgrade.retrieval_set)
+  old = judge(_search_one(upgrade.queries.needed_old(), upgrade.old, judge))
+  new = judge(_search_one(upgrade.queries.new, upgrade.new, judge))
+  curves = []
+  runs = sum(seeds if ORDERS[order].random else 1 for order in orders)
+  with tqdm.tqdm(
+    total=runs * len(shares) * len(policies),
+    desc=f'refreshing {upgrade.retrieval_set.name}',
+    unit=' searches',
+  ) as progress:
+    for order in orders:
+      tried = range(seeds if ORDERS[order].random else 1)
+      measured = [
+        _refresh(upgrade, by_name, order, seed, shares, judge, progress)
+        for seed in tried
+      ]
+      for name in policies:
+        runs_of_one = [run[name] for run in measured]
+        curves.append(
+          {'policy': name, 'label': by_name[name].label, 'order': order}
+          | _summarise(runs_of_one, shares, old, new)
+        )
+  return {
+    'metric': judge.metric,
+    'old': old.value,
+    'self': new.value,
+    'shares': list(shares),
+    'curves': curves,
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Result:
+  """One search of all queries, judged.
+
+  Attributes:
+    value: the main metric in percent.
+    first: [Q] booleans: whether the first result is wanted.
+    calls: how many things were embedded for a query, in the mean.
+  """
+
+  value: float
+  first: np.ndarray
+  calls: float = 0.0
+
+
+class _Judge:
+  """Judges ranks by the protocol of a retrieval set.
+
+  Attributes:
+    metric: the main metric.
+    depth: how many ranks it needs.
+  """
+
+  def __init__(self, retrieval_set: RetrievalSet):
+    self._truth = retrieval_set.ground_truth
+    self._protocol = protocol_of(retrieval_set)
+    self.metric = self._protocol.main_metric
+    count = len(retrieval_set.gallery)
+    self.depth = min(self._protocol.depth or count, count)
+
+  def __call__(self, ranks: np.ndarray, calls: float = 0.0) -> _Result:
+    measured = self._protocol.measure(ranks, self._truth)
+    first = np.array(
+      [
+        bool(np.isin(row[0], self._truth.wanted(query)))
+        for query, row in enumerate(ranks)
+      ]
+    )
+    return _Result(100 * measured[self.metric], first, calls)
+
+
+def _search_one(
+  queries: np.ndarray, gallery: np.ndarray, judge: _Judge
+) -> np.ndarray:
+  """Ranks of one encoder alone."""
+  everything = np.ones(len(gallery), bool)
+  staged = StagedGallery(gallery, gallery, everything)
+  return search_staged(staged, None, None, Queries(queries), judge.depth)[1]
+
+
+def _refresh(
+  upgrade: Upgrade,
+  policies: dict[str, Policy],
+  order: str,
+  seed: int,
+  shares: Sequence[int],
+  judge: _Judge,
+  progress: Any,
+) -> dict[str, list[_Result]]:
+  """All policies at all shares, the things re-embedded in one order."""
+  rows = find_order(order).arrange(
+    upgrade.old, upgrade.pairs, upgrade.queries, seed
+  )
+  results: dict[str, list[_Result]] = {name: [] for name in policies}
+  pairs, before = upgrade.pairs, 0
+  done = np.zeros(len(rows), bool)
+  for share in shares:
+    after = len(rows) * share // 100
+    fresh = rows[before:after]
+    if len(fresh):
+      pairs = pairs.add(upgrade.old[fresh], upgrade.new[fresh])
+      done = done.copy()
+      done[fresh] = True
+    before = after
+    gallery = StagedGallery(upgrade.old, upgrade.new, done)
+    fitted: dict[Any, OldPart | None] = {}
+    for name, policy in policies.items():
+      # Where nothing is old any more there is nothing to fit.
+      key = policy.part_of
+      if key not in fitted:
+        fitted[key] = None if done.all() else policy.fit(pairs)
+      ranks, calls = search_cascade(
+        gallery,
+        fitted[key],
+        pairs,
+        upgrade.queries,
+        judge.depth,
+        policy.budget,
+      )
+      results[name].append(judge(ranks, calls))
+      progress.update()
+  return results
+
+
+def _summarise(
+  runs: Sequence[Sequence[_Result]],
+  shares: Sequence[int],
+  old: _Result,
+  new: _Result,
+) -> dict[str, Any]:
+  """What is said of one policy in one order.
+
+  Args:
+    runs: results by seed and share.
+    shares: percent of the gallery.
+    old: old queries in the old gallery.
+    new: new queries in the new one.
+
+  Returns:
+    `mean` and `deviation` by share (percent); `gain` by share, the part of the
+    way from old to self; `area`, its mean over the whole refresh; `above_from`,
+    the first share from which the mean stays at or above old, None for never;
+    `worst`, the lowest point less old; `positive_flips` and `negative_flips` by
+    share, percent of queries whose first result becomes, or is no longer, a
+    wanted one; `calls`, things embedded for a query, by share.
+  """
+  values = np.array([[one.value for one in run] for run in runs])
+  mean = values.mean(axis=0)
+  way = new.value - old.value
+  gain = (mean - old.value) / way if way > 0 else np.full(len(mean), np.nan)
+  above = mean >= old.value - 1e-6
+  stays = [bool(above[place:].all()) for place in range(len(shares))]
+  first = np.array([[one.first for one in run] for run in runs])
+  return {
+    'mean': mean.tolist(),
+    'deviation': values.std(axis=0, ddof=len(runs) > 1).tolist(),
+    'gain': gain.tolist() if way > 0 else None,
+    'area': float(np.trapezoid(gain, np.array(shares) / 100))
+    if way > 0
+    else None,
+    'above_from': shares[stays.index(True)] if any(stays) else None,
+    'worst': float(mean.min() - old.value),
+    'positive_flips': _percent(first & ~old.first),
+    'negative_flips': _percent(~first & old.first),
+    'calls': np.mean([[one.calls for one in run] for run in runs], 0).tolist(),
+  }
+
+
+def _percent(flips: np.ndarray) -> list[float]:
+  """Of booleans [seeds, shares, Q] the percent by share."""
+  return list((100 * flips.mean(axis=(0, 2))).tolist())

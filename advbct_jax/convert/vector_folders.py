@@ -59,7 +59,7 @@ def store_groups(
   out: pathlib.Path,
   *,
   encoder: str,
-  version: str | None = None,
+  data_name: str = '',
   columns: VectorColumns | None = None,
   metric: str | None = None,
 ) -> dict[str, Filled]:
@@ -69,7 +69,7 @@ def store_groups(
     groups: the files of each name.
     out: the folder of the stores; it may be there.
     encoder: what made the vectors, where no card beside them says it.
-    version: of its weights; None takes the cards', or `unversioned`.
+    data_name: of the data set that they are of, for the cards; '' for none.
     columns: the names of columns and arrays, where they aren't the usual ones.
     metric: see `vectors_to_store`.
 
@@ -87,7 +87,7 @@ def store_groups(
       paths,
       out / name,
       encoder=None if known else encoder,
-      version=version,
+      images=f'{data_name}-{name}' if data_name else None,
       columns=columns,
       metric=metric,
     )

@@ -10,7 +10,11 @@ from advbct_jax.data import gldv2
 from advbct_jax.data.image_checks import check_images
 from advbct_jax.data.images import ImageSet
 from advbct_jax.data.pipeline import Loader, make_loader
-from advbct_jax.data.splits import Split, split_training_set
+from advbct_jax.data.splits import (
+  Split,
+  split_training_set,
+  unlabelled_split,
+)
 from advbct_jax.errors import InputError
 from advbct_jax.models.backbones import takes_features
 from advbct_jax.training.head_features import find_run_features
@@ -56,7 +60,15 @@ def open_training_images(
   data = config.data
   image_set = gldv2.load_train(pathlib.Path(data.root), data.name)
   assert image_set.labels is not None
-  split = split_training_set(image_set.labels, **data.split)
+  labels = image_set.labels
+  # Features of one class are what `advbct prepare vectors` makes of things
+  # without labels; a tie image by image can be trained on them all the same.
+  unlabelled = takes_features(config.model.architecture) and not labels.any()
+  split = (
+    unlabelled_split(len(labels))
+    if unlabelled
+    else split_training_set(labels, **data.split)
+  )
   print(
     f'{image_set.name}: {len(image_set)} images of {split.classes} classes; '
     f'the old model knows {len(split.old_rows)} of {split.old_classes} '

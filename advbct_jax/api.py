@@ -101,6 +101,12 @@ def embed_images(
   Raises:
     InputError: if an image cannot be read.
   """
+  if encoder.features:
+    raise InputError(
+      f'{encoder.name}: a head on {encoder.features.describe()}, which takes '
+      'their vectors and no images; wanted an encoder of images, or '
+      'encoder.module.apply(encoder.variables, vectors, train=False).'
+    )
   image_set = make_image_set(images, upright=upright)
   return embed_all(
     encoder,

@@ -21,11 +21,12 @@ def get_config() -> ml_collections.ConfigDict:
     model.dimension = 0  # that of what it is tied to
     model.dtype = 'float32'
   config.model.init_weights = 'rotation'
-  config.epochs = config.old.epochs = 30
+  config.epochs = config.old.epochs = 3
   for optimizer in (config.optimizer, config.old.optimizer):
     optimizer.name = 'adamw'
-    optimizer.learning_rate = 1e-3
+    optimizer.learning_rate = 1e-5
     optimizer.weight_decay = 0.0
     optimizer.schedule = 'cosine'
+    optimizer.drop_epochs = (2,)
   config.checkpoint.every_steps = 1000
   return config

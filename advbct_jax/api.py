@@ -15,7 +15,6 @@ from advbct_jax.convert.from_pytorch import import_weights
 from advbct_jax.data.given_images import GivenImage, make_image_set
 from advbct_jax.data.images import digest_ids
 from advbct_jax.data.named_sets import open_retrieval_sets
-from advbct_jax.data.pipeline import make_loader
 from advbct_jax.embeddings.extract import FrozenEncoder, embed_all, extract
 from advbct_jax.embeddings.store import Card, EmbeddingStore, write_store
 from advbct_jax.errors import InputError
@@ -102,10 +101,16 @@ def embed_images(
   Raises:
     InputError: if an image cannot be read.
   """
+  if encoder.features:
+    raise InputError(
+      f'{encoder.name}: a head on {encoder.features.describe()}, which takes '
+      'their vectors and no images; wanted an encoder of images, or '
+      'encoder.module.apply(encoder.variables, vectors, train=False).'
+    )
   image_set = make_image_set(images, upright=upright)
   return embed_all(
     encoder,
-    make_loader(image_set, encoder.image_size),
+    encoder.loader(image_set),
     batch_size=batch_size,
     workers=workers,
   )

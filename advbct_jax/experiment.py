@@ -6,13 +6,25 @@ from typing import Any
 
 import ml_collections
 
+from advbct_jax.convert.vector_folders import find_stores
 from advbct_jax.data.configured_sets import open_data
+from advbct_jax.embeddings.named_stores import open_named_store
 from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
 from advbct_jax.errors import DivergedError, StoppedError
-from advbct_jax.judge import has_embeddings, judge, print_judgement
+from advbct_jax.judge import (
+  VECTORS,
+  has_embeddings,
+  judge,
+  print_judgement,
+)
 from advbct_jax.methods import find_method
+from advbct_jax.models.backbones import takes_features
 from advbct_jax.monitor import Monitor
-from advbct_jax.training.checkpoints import latest_step, read_config
+from advbct_jax.training.checkpoints import (
+  is_workdir,
+  latest_step,
+  read_config,
+)
 from advbct_jax.training.config_checks import check_config
 from advbct_jax.training.curves import plot_curves
 from advbct_jax.training.old_side import old_path
@@ -29,6 +41,7 @@ def train_and_judge(
     config: of the experiment.
     workdir: where everything goes.
   """
+  config = settle_vectors(config, workdir)
   if latest_step(workdir) is not None:
     require_same_run(workdir, config)
     if results := _finished_results(config, workdir):
@@ -66,6 +79,46 @@ def train_and_judge(
     dtype=config.evaluation.dtype,
   )
   print_judgement(results, workdir)
+
+
+def settle_vectors(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> ml_collections.ConfigDict:
+  """Settles what a config leaves open until the vectors that it names are seen.
+
+  Files of vectors become stores, for training opens nothing else; and where
+  `config.model.dimension` is 0 a head is as wide as what it is tied to.
+
+  Args:
+    config: of the experiment.
+    workdir: whose folder `vectors` gets the stores.
+
+  Returns:
+    The config, with the stores in the place of the files.
+
+  Raises:
+    InputError: if the vectors cannot be used.
+  """
+  config = config.copy_and_resolve_references()
+
+  def stored(path: str, name: str) -> str:
+    if not path:
+      return path
+    return str(find_stores(pathlib.Path(path), workdir / VECTORS / name))
+
+  config.old.path = stored(config.old.path, 'old')
+  config.data.features = stored(config.data.features, 'features')
+  for name, path in config.stores.items():
+    config.stores[name] = stored(path, name)
+  if not config.model.dimension and takes_features(config.model.architecture):
+    tied = find_method(config.method).needs_old_model and config.old.path
+    path = pathlib.Path(tied or config.data.features)
+    config.model.dimension = (
+      read_config(path).model.dimension
+      if is_workdir(path)
+      else open_named_store(path, f'{config.data.name}-train').card.dimension
+    )
+  return config
 
 
 def _finished_results(

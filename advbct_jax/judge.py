@@ -9,6 +9,7 @@ from typing import Any
 
 from advbct_jax.adapters.adapter import load_adapter
 from advbct_jax.adapters.mapping import adapted
+from advbct_jax.convert.vector_folders import find_stores
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.embeddings.sources import (
   Source,
@@ -22,10 +23,14 @@ from advbct_jax.retrieval.report import print_results, write_report
 from advbct_jax.training.checkpoints import is_workdir
 from advbct_jax.training.run_stores import open_run
 
+# Where files of vectors become stores, by what they are taken for.
+VECTORS = 'vectors'
+
 
 def _open_encoder(
   path: str | pathlib.Path,
   selections: pathlib.Path,
+  vectors: pathlib.Path,
   *,
   batch_size: int,
   workers: int,
@@ -34,8 +39,10 @@ def _open_encoder(
   """Finds out what a path is, and makes it give embeddings.
 
   Args:
-    path: the workdir of a run, a store, or a folder of stores.
+    path: the workdir of a run, a store, a folder of stores, or files of
+      vectors.
     selections: a folder for what is taken out of a store.
+    vectors: a folder for stores that are made of files.
     batch_size: images at a time.
     workers: processes that decode images; 0 takes threads.
     dtype: what the encoder of a run computes in.
@@ -46,7 +53,7 @@ def _open_encoder(
       path, batch_size=batch_size, workers=workers, dtype=dtype
     )
     return source
-  return from_stores(path, selections)
+  return from_stores(find_stores(path, vectors), selections)
 
 
 def has_embeddings(
@@ -97,7 +104,8 @@ def judge(
   """Evaluates encoders and writes the report.
 
   Args:
-    paths: of the `old`, `new` and `independent` encoder; None for no such.
+    paths: of the `old`, `new` and `independent` encoder: a workdir, a store, a
+      folder of stores, or files of vectors; None for no such.
     retrieval_sets: the retrieval sets.
     workdir: where results go.
     batch_size: images at a time.
@@ -118,6 +126,7 @@ def judge(
     role: _open_encoder(
       path,
       workdir / 'embeddings' / role,
+      workdir / VECTORS / role,
       batch_size=batch_size,
       workers=workers,
       dtype=dtype,

@@ -9,7 +9,7 @@ import numpy as np
 
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.data.images import ImageSet
-from advbct_jax.data.pipeline import LoadBatch, make_loader
+from advbct_jax.data.pipeline import Loader
 from advbct_jax.embeddings.extract import FrozenEncoder, embed_all
 from advbct_jax.embeddings.sources import (
   find_rows,
@@ -52,6 +52,8 @@ class Monitor:
     self._parts = [take_part(one, queries) for one in retrieval_sets]
     self._config = config
     self._old = old
+    # All encoders of a training take the same, so they share what is loaded.
+    self._loaders: list[tuple[Loader, Loader]] = []
 
   def __call__(self, encoder: FrozenEncoder) -> Figures:
     """Judges an encoder.
@@ -64,6 +66,8 @@ class Monitor:
       them on the part, each {main metric: percent}; `self` alone where there
       is no old encoder.
     """
+    if not self._loaders:
+      self._loaders = [self._load(encoder, part) for part in self._parts]
     figures = {}
     for part, loaders in zip(self._parts, self._loaders, strict=True):
       queries, gallery = (self._embed(encoder, load) for load in loaders)
@@ -75,15 +79,15 @@ class Monitor:
       figures[part.name] = sides
     return figures
 
-  @functools.cached_property
-  def _loaders(self) -> list[tuple[LoadBatch, LoadBatch]]:
-    """Of the queries and the gallery of each part; in memory if they fit."""
-    data = self._config.data
-
-    def load(images: ImageSet) -> LoadBatch:
-      return make_loader(images, data.image_size, data.memory_mib)
-
-    return [(load(part.queries), load(part.gallery)) for part in self._parts]
+  def _load(
+    self, encoder: FrozenEncoder, part: RetrievalSet
+  ) -> tuple[Loader, Loader]:
+    """Of the queries and the gallery of a part; in memory if they fit."""
+    memory_mib = self._config.data.memory_mib
+    return (
+      encoder.loader(part.queries, memory_mib),
+      encoder.loader(part.gallery, memory_mib),
+    )
 
   @functools.cached_property
   def _old_sides(self) -> dict[str, tuple[GalleryIndex, dict[str, float]]]:
@@ -106,9 +110,7 @@ class Monitor:
         workers=self._config.data.workers,
         dtype=self._config.evaluation.dtype,
       )
-      return lambda images: self._embed(
-        encoder, make_loader(images, encoder.image_size)
-      )
+      return lambda images: self._embed(encoder, encoder.loader(images))
 
     def read(images: ImageSet) -> np.ndarray:
       store = open_named_store(path, store_name(images), images.name)
@@ -116,7 +118,7 @@ class Monitor:
 
     return read
 
-  def _embed(self, encoder: FrozenEncoder, load: LoadBatch) -> np.ndarray:
+  def _embed(self, encoder: FrozenEncoder, load: Loader) -> np.ndarray:
     return embed_all(
       encoder,
       load,

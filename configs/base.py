@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   # The encoder to train.
   config.model = config_dict.ConfigDict()
-  config.model.architecture = 'resnet18'  # a key of RESNETS or VITS
+  config.model.architecture = 'resnet18'  # of RESNETS, VITS or FEATURES
   config.model.width = 1.0  # factor on all channel counts
   config.model.stem = 'imagenet'  # or small, for images of 32 to 64 pixels
   config.model.pooling = 'auto'  # a ResNet's mean or gem, a ViT's cls or mean
@@ -40,6 +40,9 @@ def get_config() -> ml_collections.ConfigDict:
   # by the seed, so an old and a new encoder of the same architecture then start
   # from the same weights, as they do in the paper; but not in extended_data,
   # where their classifiers would be the same too, which alone ties the two.
+  # A head on stored features may also start as no more than 'identity', the
+  # features themselves, or 'rotation', the features turned onto the old
+  # embeddings.
   config.model.init_weights = ''
 
   config.data = config_dict.ConfigDict()
@@ -48,6 +51,10 @@ def get_config() -> ml_collections.ConfigDict:
   # Arguments of drawn_landmarks.data_set.draw_landmarks, which then draws the
   # root if it is not there yet; empty for data that exists.
   config.data.drawing = config_dict.ConfigDict()
+  # What a head is trained on in the place of images, where the architecture is
+  # one of FEATURES: a store of the new encoder's vectors, a folder of stores or
+  # of files of vectors. Nothing is then asked of images.
+  config.data.features = ''
   config.data.part = 'all'  # or old: only what the old model knows
   config.data.split = config_dict.ConfigDict()
   config.data.split.kind = 'extended_class'  # or extended_data

@@ -177,6 +177,25 @@ class VisionTransformer(nn.Module):
     return self.get_submodule(self.last)(pooled)
 
 
+class Features(nn.Module):
+  """Stored features brought to length √E, and what a perceptron adds."""
+
+  def __init__(self, architecture: str, width: float, features: int) -> None:
+    super().__init__()
+    self.features = features
+    self.perceptron = architecture == 'features_mlp'
+    if self.perceptron:
+      self.fc1 = nn.Linear(features, round(features * width))
+      self.fc2 = nn.Linear(round(features * width), features)
+
+  def forward(self, features: torch.Tensor) -> torch.Tensor:
+    """Maps [B, E] to [B, E]."""
+    x = functional.normalize(features) * self.features**0.5
+    if not self.perceptron:
+      return x
+    return x + self.fc2(functional.relu(self.fc1(x)))
+
+
 class Encoder(nn.Sequential):
   """A backbone, and the layer that makes its features an embedding.
 
@@ -185,7 +204,10 @@ class Encoder(nn.Sequential):
   """
 
   def __init__(
-    self, backbone: ResNet | VisionTransformer, dimension: int, head: str
+    self,
+    backbone: ResNet | VisionTransformer | Features,
+    dimension: int,
+    head: str,
   ) -> None:
     projection = nn.Linear(backbone.features, dimension, bias=head == 'linear')
     layers: dict[str, dict[str, nn.Module]] = {
@@ -206,21 +228,25 @@ def build_encoder(card: dict[str, Any]) -> nn.Module:
   Args:
     card: `architecture`, `width`, `stem` (of a ResNet), `pooling` (`mean` or
       `gem` of a ResNet, `cls` or `mean` of a ViT), `head`, `dimension` (but for
-      the head `none`) and `image_size`.
+      the head `none`) and `image_size`; of a head on stored features their
+      width, `features`.
 
   Returns:
-    A module that maps [B, 3, H, W] normalised images to [B, D] embeddings; the
+    A module that maps [B, 3, H, W] normalised images, or [B, E] features as
+    they are, to [B, D] embeddings; the
     backbone itself where the head is `none`.
 
   Raises:
     KeyError: if the card lacks a field, or has an unknown name in one.
   """
   name, width, pooling = card['architecture'], card['width'], card['pooling']
-  backbone = (
-    VisionTransformer(name, width, card['image_size'], pooling)
-    if name in VITS
-    else ResNet(name, width, card['stem'], pooling)
-  )
+  backbone: ResNet | VisionTransformer | Features
+  if name in ('features', 'features_mlp'):
+    backbone = Features(name, width, card['features'])
+  elif name in VITS:
+    backbone = VisionTransformer(name, width, card['image_size'], pooling)
+  else:
+    backbone = ResNet(name, width, card['stem'], pooling)
   if card['head'] == 'none':
     return backbone
   return Encoder(backbone, card['dimension'], card['head'])

@@ -26,7 +26,10 @@ _NAMES = sorted(
 @pytest.fixture(params=_NAMES)
 def config(request):
   module = importlib.import_module(f'configs.{request.param}')
-  return module.get_config()
+  config = module.get_config()
+  if not config.model.dimension:  # where vectors say how wide they are
+    config.model.dimension = config.old.model.dimension = 16
+  return config
 
 
 def _fields(values, path=''):

@@ -1,5 +1,7 @@
 """The run of any config, on data that nobody needs."""
 
+import pathlib
+
 import ml_collections
 import numpy as np
 
@@ -7,8 +9,10 @@ from advbct_jax.data.images import ImageSet
 from advbct_jax.data.pipeline import LoadBatch
 from advbct_jax.data.splits import split_training_set
 from advbct_jax.embeddings.class_statistics import class_statistics
+from advbct_jax.embeddings.features import FeatureRows, StoredFeatures
 from advbct_jax.methods import find_method
 from advbct_jax.methods.method import OldModel, OldSide
+from advbct_jax.models.backbones import takes_features
 from advbct_jax.training.run import Run, TrainingSet
 
 
@@ -17,6 +21,14 @@ def make_run(config: ml_collections.ConfigDict) -> Run:
   landmarks = np.repeat(np.arange(20), config.batch_size)
   split = split_training_set(landmarks, **config.data.split)
   images = ImageSet('none', [], [])
+  load = LoadBatch(images, config.data.image_size)
+  if takes_features(config.model.architecture):
+    load = FeatureRows(
+      images,
+      StoredFeatures(pathlib.Path(), 'none', '', 32, pathlib.Path()),
+      store=None,
+      rows=np.arange(0),
+    )
   dimension = config.model.dimension
   statistics = class_statistics(
     np.ones((len(landmarks), dimension), np.float32),
@@ -26,7 +38,7 @@ def make_run(config: ml_collections.ConfigDict) -> Run:
   return Run(
     config,
     TrainingSet(
-      LoadBatch(images, config.data.image_size),
+      load,
       np.arange(len(landmarks)),
       split.labels,
       split.classes,

@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
       batch_size=flags.batch_size,
       workers=flags.workers,
       dtype=flags.dtype,
+      features=flags.features,
     ):
       print(f'{store.path}: {store.card.count} × {store.card.dimension}')
 
@@ -55,6 +56,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     '--data_name',
     default='',
     help='of the training images; as in its config if left out',
+  )
+  parser.add_argument(
+    '--features',
+    default='',
+    help='the stores of the vectors that a head takes; as in its config if '
+    'left out',
   )
   parser.add_argument(
     '--nocrop_queries',

@@ -1,4 +1,4 @@
-"""Prepares data: own images, records, the drawn landmarks."""
+"""Prepares data: own images, vectors, records, the drawn landmarks."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.commands.parsing import Parser
+from advbct_jax.convert.vector_columns import (
+  add_column_flags,
+  read_column_flags,
+)
 from advbct_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,6 +68,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   )
   own.set_defaults(run=_own)
 
+  _add_vectors(commands)
+
   records = commands.add_parser(
     'records',
     help='pack a data set into ArrayRecord files',
@@ -91,6 +97,68 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   landmarks.add_argument('--sheet', help='PNG file for a contact sheet')
   landmarks.set_defaults(run=_landmarks)
   return parser.parse_args(arguments)
+
+
+def _add_vectors(commands: argparse._SubParsersAction) -> None:
+  parser = commands.add_parser(
+    'vectors',
+    help="make a data set without images, from two encoders' vectors",
+    description='Makes a data set of vectors alone: stores of an old and a new '
+    'encoder, and the tables that say what is trained on, searched and asked. '
+    'OLD and NEW are folders of files (.npy, .npz, .parquet, .faiss) called '
+    'train, index and test, with the same ids.',
+  )
+  parser.add_argument('old', type=pathlib.Path, help="the old encoder's files")
+  parser.add_argument('new', type=pathlib.Path, help="the new encoder's files")
+  parser.add_argument('out', type=pathlib.Path, help='the new folder')
+  parser.add_argument(
+    '--labels',
+    type=pathlib.Path,
+    help='a CSV file, id,label, where the vectors have no labels with them',
+  )
+  parser.add_argument(
+    '--solution',
+    type=pathlib.Path,
+    help='the ground truth, a CSV file with id,images,Usage as GLDv2 has it '
+    '(equal labels, where index and test have some)',
+  )
+  parser.add_argument('--old_encoder', help='what it is called (OUT-old)')
+  parser.add_argument('--new_encoder', help='what it is called (OUT-new)')
+  add_column_flags(parser)
+  parser.add_argument(
+    '--metric',
+    choices=('cosine', 'inner_product', 'l2'),
+    help='what the vectors are compared by now (cosine); see to-store',
+  )
+  parser.set_defaults(run=_vectors)
+
+
+def _vectors(flags: argparse.Namespace) -> None:
+  from advbct_jax.convert.vector_data import prepare_vectors
+  from advbct_jax.data.file_names import printable
+
+  print(
+    prepare_vectors(
+      flags.old,
+      flags.new,
+      flags.out,
+      labels=flags.labels,
+      solution=flags.solution,
+      old_encoder=flags.old_encoder,
+      new_encoder=flags.new_encoder,
+      columns=read_column_flags(flags),
+      metric=flags.metric,
+    )
+  )
+  out = printable(flags.out)
+  data = shlex.quote(f'--data={printable(flags.out.name)}:{out}')
+  old, new = (shlex.quote(f'--{side}={out}/{side}') for side in ('old', 'new'))
+  print(
+    'Next, judge the two encoders, or train a head on the new one:\n'
+    f'  advbct evaluate {old} {new} {data}\n'
+    '  advbct train --config=vectors '
+    + shlex.quote(f'--config.data.root={out}')
+  )
 
 
 def _training_command(root: pathlib.Path, classes: int | None = None) -> str:

@@ -30,12 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     values = parse(sys.argv[1:] if arguments is None else arguments)
     workdir = pathlib.Path(values.workdir or default_workdir(values))
     from advbct_jax.data.configured_sets import open_data
-    from advbct_jax.experiment import train_and_judge
+    from advbct_jax.experiment import settle_vectors, train_and_judge
     from advbct_jax.training.upgrade import describe_upgrade
 
     if values.dry_run:
-      open_data(values.config)
-      print(describe_upgrade(values.config, workdir))
+      config = settle_vectors(values.config, workdir)
+      open_data(config)
+      print(describe_upgrade(config, workdir))
     else:
       train_and_judge(values.config, workdir)
 

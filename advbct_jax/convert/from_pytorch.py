@@ -108,8 +108,14 @@ def import_weights(
       'over. Choose another folder, or remove it.'
     )
   path = locate(weights)
-  chosen = select_encoder(read_tensors(path), weights, under, ignored)
   card = read_card(path)
+  if card and card.features:
+    raise InputError(
+      f'{weights}: by its card a head on the stored features of '
+      f'{card.features_of}, no encoder of images; wanted one of these. A head '
+      'is used from its workdir.'
+    )
+  chosen = select_encoder(read_tensors(path), weights, under, ignored)
   if card:
     if embedding:
       raise InputError(

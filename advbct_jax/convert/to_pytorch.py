@@ -6,6 +6,7 @@ advbct convert to-pytorch WORKDIR OUT.safetensors
 from collections.abc import Iterable, Mapping
 import dataclasses
 import pathlib
+from typing import Any
 
 from flax import traverse_util
 import ml_collections
@@ -14,6 +15,7 @@ import numpy as np
 from advbct_jax.convert.batch_counters import expected_counters
 from advbct_jax.data.images import NORMALIZATIONS
 from advbct_jax.embeddings.extract import FrozenEncoder
+from advbct_jax.embeddings.features import StoredFeatures
 from advbct_jax.errors import InputError
 from advbct_jax.models.encoder import Encoder, make_encoder
 from advbct_jax.training.checkpoints import (
@@ -21,9 +23,11 @@ from advbct_jax.training.checkpoints import (
   load_trained,
   read_config,
 )
+from advbct_jax.training.head_features import read_features
 from advbct_jax.training.state import TrainState
 from advbct_jax.training.workdir import require_finished
 from advbct_jax.weights.cards import (
+  HEAD_INPUT,
   WeightsCard,
   require_ours,
   summarize_model,
@@ -83,7 +87,13 @@ def export_weights(
   if 'encoder/projection' not in layout.parts:
     encoder, flat = _take_backbone(encoder, flat)
   names = {ours: layout.pytorch_name(ours) for ours in flat}
-  card = _describe(config, encoder, flat, layout_name or layout.name)
+  card = _describe(
+    config,
+    encoder,
+    flat,
+    layout_name or layout.name,
+    read_features(workdir, config),
+  )
   counters = {
     layout.counter_name(module): count
     for module, count in _counters(config, flat, step, layout_name).items()
@@ -203,6 +213,7 @@ def _describe(
   encoder: Encoder,
   flat: Mapping[str, np.ndarray],
   layout_name: str,
+  features: StoredFeatures | None,
 ) -> WeightsCard:
   """The card of an encoder, but for the file that it goes into."""
   model = config.model
@@ -212,9 +223,17 @@ def _describe(
     for collection, parts in tree.items()
     if 'encoder' in parts
   }
-  size = config.data.image_size
+  size = 0 if features else config.data.image_size
   normalization = NORMALIZATIONS[config.data.normalization]
   whole = encoder.head == model.head
+  head: dict[str, Any] = {}
+  if features:
+    head = {
+      'features': features.dimension,
+      'features_of': f'{features.encoder} ({features.weights})',
+      'resize': HEAD_INPUT,
+      'colour_order': '',
+    }
   return WeightsCard(
     file='',
     architecture=model.architecture,
@@ -228,8 +247,9 @@ def _describe(
     image_size=size,
     weights=FrozenEncoder(model.architecture, encoder, variables, size).digest,
     sha256='',
-    mean=normalization.mean,
-    standard_deviation=normalization.deviation,
+    mean=() if features else normalization.mean,
+    standard_deviation=() if features else normalization.deviation,
     training=config.get('method')
     or f'converted from {config.get("converted_from")}',
+    **head,
   )

@@ -134,6 +134,9 @@ _FORMATS: dict[str, Callable[[pathlib.Path, VectorColumns], VectorFile]] = {
   '.index': IndexFile,
 }
 
+# Of files that may hold vectors.
+SUFFIXES = tuple(_FORMATS)
+
 
 def _pieces(files: Sequence[VectorFile], start: int) -> Iterator[np.ndarray]:
   rows = max(_BLOCK_VALUES // files[0].dimension, 1)

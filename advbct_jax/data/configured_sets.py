@@ -9,6 +9,7 @@ from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.data.worker_processes import require_shared_memory
 from advbct_jax.drawn_landmarks.data_set import draw_landmarks
 from advbct_jax.errors import InputError
+from advbct_jax.models.backbones import takes_features
 
 
 def open_data(
@@ -40,6 +41,8 @@ def open_data(
   retrieval_sets = open_retrieval_sets(
     config.evaluation.data, config.data.root, config.evaluation.crop_queries
   )
+  if takes_features(config.model.architecture):
+    return retrieval_sets
   for retrieval_set in retrieval_sets:
     for image_set in (retrieval_set.queries, retrieval_set.gallery):
       check_images(image_set)

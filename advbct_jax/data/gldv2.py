@@ -11,8 +11,9 @@ A root folder holds
                                   published set, which has no such file, isn't
 
 or, in place of the three image folders, `gldv2/` with the records that
-`advbct_jax.data.records` writes. Nothing is looked up per image when a set is
-loaded; a missing image shows when it is read.
+`advbct_jax.data.records` writes; or nothing of these, where the set is known by
+vectors alone and ids are any texts without blanks. Nothing is looked up per
+image when a set is loaded; a missing image shows when it is read.
 
 Source: https://github.com/cvdfoundation/google-landmark
 """
@@ -29,7 +30,12 @@ import numpy as np
 
 from advbct_jax.data.csv_tables import read_columns
 from advbct_jax.data.ground_truth import Gldv2GroundTruth, RetrievalSet
-from advbct_jax.data.images import EncodedImages, ImageFiles, ImageSet
+from advbct_jax.data.images import (
+  EncodedImages,
+  ImageFiles,
+  ImageSet,
+  NoPictures,
+)
 from advbct_jax.data.record_images import open_records, records_folder
 from advbct_jax.errors import InputError
 
@@ -42,7 +48,10 @@ TRAITS_FILE = 'images.json'
 _USAGES = ('Public', 'Private', 'Ignored')
 
 # The first three characters name folders, so an id must not hold `/` or `.`.
+# Where there are no files to name, any text will do that a list of them in one
+# cell of a table can hold.
 _IMAGE_ID = re.compile(r'[0-9A-Za-z_-]{3,}')
+_SPLITS = ('train', 'index', 'test')
 _LANDMARK_ID = re.compile(r'[0-9]{1,18}')
 
 
@@ -85,7 +94,7 @@ def load_train(root: pathlib.Path, name: str = 'gldv2') -> ImageSet:
       )
     landmarks[label] = len(image_ids)
     ids.extend(image_ids)
-  _check_ids(table, ids)
+  _check_ids(table, ids, has_pictures(root))
   # Four million labels, without a Python object for each.
   labels = np.repeat(
     np.fromiter(landmarks.keys(), np.int64),
@@ -116,11 +125,14 @@ def load_retrieval(root: pathlib.Path, name: str = 'gldv2') -> RetrievalSet:
     InputError: if a table is missing or malformed, names an image twice, or
       if the solution speaks of images that the other two don't have.
   """
-  gallery_ids = _read_ids(root / INDEX_TABLE)
+  pictures = has_pictures(root)
+  gallery_ids = _read_ids(root / INDEX_TABLE, pictures)
   positions = {image_id: at for at, image_id in enumerate(gallery_ids)}
   upright = _read_upright(root)
   query_ids, ground_truth = _read_solution(
-    root / SOLUTION_TABLE, positions, set(_read_ids(root / TEST_TABLE))
+    root / SOLUTION_TABLE,
+    positions,
+    set(_read_ids(root / TEST_TABLE, pictures)),
   )
   return RetrievalSet(
     name=name,
@@ -137,6 +149,17 @@ def load_retrieval(root: pathlib.Path, name: str = 'gldv2') -> RetrievalSet:
       upright=upright,
     ),
     ground_truth=ground_truth,
+  )
+
+
+def has_pictures(root: pathlib.Path) -> bool:
+  """Whether a folder in this layout has images, or is known by vectors alone.
+
+  Args:
+    root: a folder in the published layout.
+  """
+  return records_folder(root, 'gldv2').is_dir() or any(
+    (root / split).is_dir() for split in _SPLITS
   )
 
 
@@ -191,6 +214,8 @@ def _open_images(
   records = records_folder(root, 'gldv2')
   if records.is_dir():
     return open_records(records, split, ids)
+  if not has_pictures(root):
+    return NoPictures(root, len(ids))
   return ImageFiles(root, ImagePaths(split, ids))
 
 
@@ -213,16 +238,18 @@ def _read_upright(root: pathlib.Path) -> bool:
   return found
 
 
-def _read_ids(table: pathlib.Path) -> list[str]:
+def _read_ids(table: pathlib.Path, pictures: bool) -> list[str]:
   """The ids of a table that has nothing else."""
   ids = [image_id for _, (image_id,) in read_columns(table, ('id',))]
-  _check_ids(table, ids)
+  _check_ids(table, ids, pictures)
   return ids
 
 
-def _check_ids(table: pathlib.Path, ids: Sequence[str]) -> None:
+def _check_ids(
+  table: pathlib.Path, ids: Sequence[str], pictures: bool = False
+) -> None:
   """Refuses ids that can't name a file, and ids that are there twice."""
-  for image_id in ids:
+  for image_id in ids if pictures else ():
     if not _IMAGE_ID.fullmatch(image_id):
       raise InputError(
         f'{table}: found the image id {image_id!r}, wanted three or more '

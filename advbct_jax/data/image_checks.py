@@ -10,7 +10,7 @@ from PIL import Image
 import tqdm
 
 from advbct_jax.data.decoding import refuse_undecodable
-from advbct_jax.data.images import ImageFiles, ImageSet
+from advbct_jax.data.images import ImageFiles, ImageSet, NoPictures
 from advbct_jax.errors import InputError
 
 # A tracking pixel, a rule between paragraphs: not what anybody searches for.
@@ -63,9 +63,12 @@ def check_images(image_set: ImageSet) -> None:
   that can be seen at no cost, and one on images of several pictures.
 
   Raises:
-    InputError: naming the first unusable images, and how many there are.
+    InputError: naming the first unusable images, and how many there are; or
+      if the set has no pictures at all.
   """
   files = image_set.images
+  if isinstance(files, NoPictures):
+    files.refuse()
   if not isinstance(files, ImageFiles):
     return
 

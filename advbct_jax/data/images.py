@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 import tqdm
@@ -93,6 +93,44 @@ class ImageFiles:
         'The list of images names it; restore the file or take it off the '
         'list.'
       ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class NoPictures:
+  """What a data set of vectors has in the place of images: ids alone.
+
+  Attributes:
+    folder: where pictures would lie.
+    count: the number of things N.
+  """
+
+  folder: pathlib.Path
+  count: int
+
+  def __len__(self) -> int:
+    return self.count
+
+  def __getitem__(self, index: int) -> bytes:
+    del index
+    self.refuse()
+
+  def refuse(self) -> NoReturn:
+    """Says that something wants pictures.
+
+    Raises:
+      InputError: always.
+    """
+    raise InputError(
+      f'{self.folder}: there are no pictures here, so that this data set is '
+      'known by vectors alone, but an encoder of images is to see it. Wanted: '
+      'stores or files of vectors in its stead, a head on them '
+      '(--config=vectors), or the folder with the pictures.'
+    )
+
+  def where(self, index: int) -> str:
+    """Where a picture would lie."""
+    del index
+    return printable(self.folder)
 
 
 @dataclasses.dataclass(frozen=True)

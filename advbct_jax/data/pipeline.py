@@ -5,10 +5,12 @@ from concurrent import futures
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import signal
 import sys
 import threading
+from typing import Protocol
 
 import grain
 import jax
@@ -35,6 +37,38 @@ _PIECE = 8
 _LEAST_THREADS = 4
 
 
+class Loader(Protocol):
+  """Gives what encoders take of the images in given rows of a set."""
+
+  @property
+  def image_set(self) -> ImageSet:
+    """The N images."""
+    ...
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of what an encoder takes of one image."""
+    ...
+
+  @property
+  def decodes(self) -> bool:
+    """Whether a batch costs so much that threads or processes should share it.
+
+    Where not, rows are only copied out of an array.
+    """
+    ...
+
+  def open(self) -> None:
+    """Does what is to be done once, before threads ask for batches."""
+    ...
+
+  def __call__(
+    self, rows: np.ndarray, pool: futures.Executor | None = None
+  ) -> Batch:
+    """{image [B, *shape], row [B] int32} of [B] rows."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True)
 class LoadBatch:
   """Decodes the images in given rows of a set.
@@ -48,6 +82,19 @@ class LoadBatch:
   image_set: ImageSet
   size: int
   decoded: np.ndarray | None = None
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """[size, size, 3] of an image."""
+    return self.size, self.size, 3
+
+  @property
+  def decodes(self) -> bool:
+    """Whether images are decoded when they are asked for."""
+    return self.decoded is None
+
+  def open(self) -> None:
+    """Nothing: what could be decoded beforehand is."""
 
   def __call__(
     self, rows: np.ndarray, pool: futures.Executor | None = None
@@ -89,7 +136,7 @@ def make_loader(
 
 
 def training_batches(
-  load: LoadBatch,
+  load: Loader,
   rows: np.ndarray,
   *,
   batch_size: int,
@@ -104,7 +151,7 @@ def training_batches(
   With several processes each gets its own part of every global batch.
 
   Args:
-    load: decodes a batch.
+    load: gives a batch.
     rows: [n] which rows of the image set to train on.
     batch_size: images a step, over all processes.
     seed: of the order.
@@ -112,7 +159,7 @@ def training_batches(
     workers: processes that decode; 0 takes threads of this process.
 
   Returns:
-    {image [B, size, size, 3] uint8, row [B] int32}, again and again.
+    {image [B, *shape], row [B] int32}, again and again; images are uint8.
 
   Raises:
     InputError: if a batch is larger than the set; with the first batch, if the
@@ -140,12 +187,12 @@ def training_batches(
 
 
 def ordered_batches(
-  load: LoadBatch, batches: Sequence[np.ndarray], workers: int = 0
+  load: Loader, batches: Sequence[np.ndarray], workers: int = 0
 ) -> Generator[Batch, None, None]:
   """Batches of given rows, in order.
 
   Args:
-    load: decodes a batch.
+    load: gives a batch.
     batches: the rows [≤ B] of each batch.
     workers: processes that decode; 0 takes threads of this process.
 
@@ -158,11 +205,12 @@ def ordered_batches(
 
 
 def _decode(
-  batches: grain.MapDataset, load: LoadBatch, batch_size: int, workers: int
+  batches: grain.MapDataset, load: Loader, batch_size: int, workers: int
 ) -> Generator[Batch, None, None]:
   """Decodes batches of rows ahead of their use."""
+  load.open()
   pool = None
-  if not workers and load.decoded is None:
+  if not workers and load.decodes:
     threads = max(usable_cores(), _LEAST_THREADS)
     pool = futures.ThreadPoolExecutor(threads, 'decode')
   dataset = batches.map(functools.partial(load, pool=pool)).to_iter_dataset(
@@ -171,9 +219,10 @@ def _decode(
     )
   )
   # Decoded sets would be copied into every worker, and need none.
-  workers = workers if load.decoded is None else 0
+  workers = workers if load.decodes else 0
   if workers:
-    require_shared_memory(batch_size * load.size**2 * 3, workers, len(batches))
+    batch_bytes = batch_size * math.prod(load.shape)
+    require_shared_memory(batch_bytes, workers, len(batches))
     dataset = dataset.mp_prefetch(
       grain.MultiprocessingOptions(num_workers=workers)
     )

@@ -106,6 +106,18 @@ def split_training_set(
   )
 
 
+def unlabelled_split(count: int) -> Split:
+  """A training set of which nobody says what is alike: all of one class.
+
+  The old model is taken to know every thing, and its one class says nothing.
+
+  Args:
+    count: the number of things N.
+  """
+  zeros, one = np.zeros(count, np.int32), np.zeros(1, np.int32)
+  return Split(zeros, one, zeros, one)
+
+
 def split_by_old_labels(
   split: Split, names: Sequence[str], source: pathlib.Path
 ) -> Split:

@@ -51,6 +51,12 @@ def is_checked(path: pathlib.Path) -> bool:
   return (path / _DIGEST).exists()
 
 
+def stored_digest(path: pathlib.Path) -> str | None:
+  """The digest that was written with a chunk; None for earlier versions'."""
+  digest = path / _DIGEST
+  return digest.read_text('utf-8').strip() if digest.exists() else None
+
+
 def read_chunk_file(
   path: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype | str
 ) -> np.ndarray:

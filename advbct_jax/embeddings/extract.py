@@ -18,7 +18,8 @@ import tqdm
 from advbct_jax import parallel
 from advbct_jax.data.augmentation import normalize
 from advbct_jax.data.images import ImageSet
-from advbct_jax.data.pipeline import LoadBatch, make_loader, ordered_batches
+from advbct_jax.data.pipeline import Loader, make_loader, ordered_batches
+from advbct_jax.embeddings.features import FeatureRows, StoredFeatures
 from advbct_jax.embeddings.store import (
   DEFAULT_CHUNK_ROWS,
   Card,
@@ -51,10 +52,13 @@ class FrozenEncoder:
     name: of its architecture.
     module: the encoder.
     variables: its parameters and BatchNorm statistics.
-    image_size: side in pixels that images are squashed to.
+    image_size: side in pixels that images are squashed to; 0 for a head on
+      stored features.
     normalization: of their pixels, a key of `NORMALIZATIONS`.
     compatible_dimension: how many of the first components of its embeddings
       can be compared with the old encoder's; 0 for all.
+    features: what a head takes in the place of images; None for an encoder of
+      images.
   """
 
   name: str
@@ -63,6 +67,7 @@ class FrozenEncoder:
   image_size: int
   normalization: str = 'imagenet'
   compatible_dimension: int = 0
+  features: StoredFeatures | None = None
 
   @property
   def compute_dtype(self) -> str:
@@ -82,25 +87,56 @@ class FrozenEncoder:
 
   @functools.cached_property
   def embed(self) -> Any:
-    """Maps sharded [devices, B, H, W, 3] uint8 images to embeddings."""
+    """Maps sharded [devices, B, H, W, 3] uint8 images to embeddings.
+
+    Of a head it maps [devices, B, E] features.
+    """
     embed = _compiled_embed(
       self.module,
-      self.normalization,
+      None if self.features else self.normalization,
       self.compute_dtype,
       jax.default_backend(),
     )
     return functools.partial(embed, parallel.replicate(self.variables))
 
+  def loader(
+    self, image_set: ImageSet, memory_mib: int | None = None
+  ) -> Loader:
+    """Makes a loader of what this encoder takes of a set.
+
+    Args:
+      image_set: N images.
+      memory_mib: how much memory, in MiB, they may take; None keeps no decoded
+        images there, and features as `StoredFeatures.loader` does.
+
+    Raises:
+      InputError: if a head has no features of some of them.
+    """
+    if not self.features:
+      return make_loader(image_set, self.image_size, memory_mib or 0)
+    if memory_mib is None:
+      return self.features.loader(image_set)
+    return self.features.loader(image_set, memory_mib)
+
+  def takes(self, load: Loader) -> bool:
+    """Whether a loader gives what this encoder takes."""
+    if isinstance(load, FeatureRows):
+      return load.features == self.features
+    return not self.features and load.shape[0] == self.image_size
+
   def card(self, image_set: ImageSet, chunk_rows: int) -> Card:
     """The identity card of a store that this encoder fills."""
     size = f'{self.image_size}x{self.image_size}'
+    preprocessing = (
+      f'RGB, squashed to {size} (PIL bilinear), {_PIXELS[self.normalization]}'
+    )
     return Card(
       encoder=self.name,
       weights=self.digest,
       dimension=self.module.dimension,
       compatible_dimension=self.compatible_dimension,
       preprocessing=(
-        f'RGB, squashed to {size} (PIL bilinear), {_PIXELS[self.normalization]}'
+        self.features.describe() if self.features else preprocessing
       ),
       images=image_set.name,
       cropped=image_set.boxes is not None,
@@ -117,9 +153,9 @@ class FrozenEncoder:
 # argument since convolutions go by it, and a cache sees only its arguments.
 @functools.lru_cache(maxsize=4)
 def _compiled_embed(
-  module: Encoder, normalization: str, compute_dtype: str, backend: str
+  module: Encoder, normalization: str | None, compute_dtype: str, backend: str
 ) -> Any:
-  """Maps variables and sharded uint8 images to embeddings."""
+  """Maps variables and sharded uint8 images, or features, to embeddings."""
 
   def embed(variables: Any, images: jax.Array) -> Any:
     # Left to themselves GPUs multiply float32 as TF32, and TPUs as bfloat16: a
@@ -130,9 +166,9 @@ def _compiled_embed(
       if compute_dtype == 'float32'
       else contextlib.nullcontext()
     ):
-      return module.apply(
-        variables, normalize(images, normalization), train=False
-      )
+      if normalization is not None:
+        images = normalize(images, normalization)
+      return module.apply(variables, images, train=False)
 
   return parallel.map_apply(embed)
 
@@ -144,7 +180,7 @@ def extract(
   *,
   batch_size: int = 256,
   workers: int = 0,
-  load: LoadBatch | None = None,
+  load: Loader | None = None,
   chunk_rows: int = DEFAULT_CHUNK_ROWS,
 ) -> EmbeddingStore:
   """Fills a store with the embeddings of a set of images.
@@ -158,8 +194,8 @@ def extract(
     path: the store's folder.
     batch_size: images at a time, over all devices of this process.
     workers: processes that decode images; 0 takes threads.
-    load: decodes the set, where there is a loader already; one of another
-      image size than the encoder's is not used.
+    load: gives the set, where there is a loader already; one of another
+      image size, or of other features, than the encoder's is not used.
     chunk_rows: images a chunk.
 
   Returns:
@@ -189,11 +225,11 @@ def _fill(
   image_set: ImageSet,
   batch_size: int,
   workers: int,
-  load: LoadBatch | None,
+  load: Loader | None,
 ) -> EmbeddingStore:
   """Writes the chunks that a store lacks."""
-  if load is None or load.size != encoder.image_size:
-    load = make_loader(image_set, encoder.image_size)
+  if load is None or not encoder.takes(load):
+    load = encoder.loader(image_set)
   batch_size = _shared_batch_size(len(image_set), batch_size)
   batches_of = {
     chunk: _cut(store.rows_of(chunk), batch_size)
@@ -222,7 +258,7 @@ def _fill(
 
 def embed_all(
   encoder: FrozenEncoder,
-  load: LoadBatch,
+  load: Loader,
   *,
   batch_size: int = 256,
   workers: int = 0,
@@ -231,7 +267,7 @@ def embed_all(
 
   Args:
     encoder: embeds.
-    load: decodes the N images of a set.
+    load: gives the N images of a set, or their features.
     batch_size: images at a time, over all devices of this process.
     workers: processes that decode images; 0 takes threads.
 
@@ -270,7 +306,7 @@ def _embed_ahead(
 
   Args:
     encoder: embeds.
-    batches: [≤ batch_size, H, W, 3] images each.
+    batches: [≤ batch_size, H, W, 3] images each, or [≤ batch_size, E] features.
     batch_size: what smaller ones are filled up to, so that nothing compiles
       anew.
 
@@ -288,7 +324,9 @@ def _embed_ahead(
     for images in batches:
       count = len(images)
       if count < batch_size:
-        images = np.pad(images, [(0, batch_size - count)] + [(0, 0)] * 3)
+        images = np.pad(
+          images, [(0, batch_size - count)] + [(0, 0)] * (images.ndim - 1)
+        )
       under_way.append((encoder.embed(parallel.shard(images)), count))
       if len(under_way) > _BATCHES_UNDER_WAY:
         yield fetch()

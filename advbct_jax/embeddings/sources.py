@@ -8,15 +8,17 @@ import dataclasses
 import pathlib
 import shutil
 
-import numpy as np
-
 from advbct_jax.data.images import ImageSet, digest_ids
-from advbct_jax.data.pipeline import LoadBatch
+from advbct_jax.data.pipeline import Loader
 from advbct_jax.embeddings.extract import FrozenEncoder, extract
+from advbct_jax.embeddings.named_stores import (
+  find_rows,
+  open_named_store,
+  store_name,
+)
 from advbct_jax.embeddings.store import (
   EmbeddingStore,
   is_store,
-  open_store,
   write_store,
 )
 from advbct_jax.errors import InputError
@@ -25,23 +27,13 @@ from advbct_jax.locks import hold_name
 Source = Callable[[ImageSet], EmbeddingStore]
 
 
-def store_name(image_set: ImageSet) -> str:
-  """What the store of an image set is called in a folder of stores.
-
-  Images that are cropped to their boxes are other images, so they have a store
-  of their own.
-  """
-  cropped = '' if image_set.boxes is None else '-cropped'
-  return f'{image_set.name}{cropped}'
-
-
 def from_encoder(
   encoder: FrozenEncoder,
   folder: pathlib.Path,
   *,
   batch_size: int,
   workers: int,
-  load: LoadBatch | None = None,
+  load: Loader | None = None,
 ) -> Source:
   """Embeds what is not in a folder of stores yet.
 
@@ -50,7 +42,7 @@ def from_encoder(
     folder: of the encoder's stores.
     batch_size: images at a time.
     workers: processes that decode images; 0 takes threads.
-    load: decodes the set that it is of, where there is a loader already.
+    load: gives the set that it is of, where there is a loader already.
   """
 
   def source(image_set: ImageSet) -> EmbeddingStore:
@@ -94,44 +86,6 @@ def from_stores(path: pathlib.Path, selections: pathlib.Path) -> Source:
     return _select(store, image_set, selections)
 
   return source
-
-
-def open_named_store(path: pathlib.Path, *names: str) -> EmbeddingStore:
-  """Opens the store at a path, or the one of a name in a folder of stores.
-
-  Args:
-    path: a store or a folder of stores.
-    names: what the store may be called, the best name first. Who made vectors
-      elsewhere may not tell crops from whole images.
-
-  Raises:
-    InputError: if there is none, or it is incomplete or damaged.
-  """
-  if is_store(path):
-    return open_store(path)
-  named = [path / name for name in names if is_store(path / name)]
-  return open_store(named[0] if named else path / names[0])
-
-
-def find_rows(store: EmbeddingStore, image_set: ImageSet) -> np.ndarray:
-  """Finds the rows of images in a store by their ids.
-
-  Returns:
-    [N] positions in the store, in the order of the images.
-
-  Raises:
-    InputError: if the store lacks some of them.
-  """
-  row_of = {image_id: row for row, image_id in enumerate(store.ids())}
-  missing = [image_id for image_id in image_set.ids if image_id not in row_of]
-  if missing:
-    raise InputError(
-      f'{store.path}: it has no embedding of {len(missing)} of the '
-      f'{len(image_set)} images of {image_set.name}, such as {missing[0]}. '
-      'Name a store that has them all, or a folder with a store called '
-      f'{store_name(image_set)}.'
-    )
-  return np.array([row_of[image_id] for image_id in image_set.ids])
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:

@@ -16,6 +16,7 @@ is incomplete until the last one is there. One process at a time fills a store.
 from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -27,6 +28,7 @@ from advbct_jax.data.images import digest_ids
 from advbct_jax.embeddings.chunk_files import (
   is_checked,
   read_chunk_file,
+  stored_digest,
   write_chunk_file,
 )
 from advbct_jax.errors import InputError
@@ -159,6 +161,17 @@ class EmbeddingStore:
         'changed after it was filled; fill it again.'
       )
     return labels
+
+  def digest(self) -> str:
+    """Tells stores of other vectors or ids apart, without reading vectors."""
+    digest = hashlib.sha256(self.card.ids_digest.encode())
+    for chunk in range(self.chunk_count):
+      path = self._chunk_path(chunk)
+      # Of a chunk without a digest, the vectors themselves.
+      digest.update(
+        (stored_digest(path) or '').encode() or self.read_chunk(chunk).tobytes()
+      )
+    return digest.hexdigest()
 
   def rows_of(self, chunk: int) -> slice:
     """Which rows a chunk holds."""

@@ -6,7 +6,7 @@ from typing import Any
 from flax import linen as nn
 
 from advbct_jax.errors import InputError
-from advbct_jax.models import resnet, vit
+from advbct_jax.models import features, resnet, vit
 
 
 def make_backbone(
@@ -20,8 +20,10 @@ def make_backbone(
   """Builds a backbone, a module that maps images to [B, E] features.
 
   Args:
-    architecture: a key of `RESNETS` or `VITS`.
-    width: factor on its channel counts.
+    architecture: a key of `RESNETS`, `VITS` or `FEATURES`; the last maps stored
+      features in the place of images.
+    width: factor on its channel counts; of `features_mlp` the hidden width as a
+      factor of E.
     stem: of a ResNet, `imagenet` or `small`; see `ResNet`.
     pooling: how a map of features becomes one vector; `mean` or `gem` for a
       ResNet, `cls` or `mean` for a ViT, the first of each for `auto`.
@@ -36,6 +38,12 @@ def make_backbone(
     pooling = _find_pooling(pooling, vit.POOLINGS, architecture)
     # Its LayerNorm sees one token at a time: no statistics to share.
     return vit.VITS[architecture](width=width, pooling=pooling, dtype=dtype)
+  if architecture in features.FEATURES:
+    _require_known('stem', stem, ('imagenet',), architecture)
+    pooling = _find_pooling(pooling, features.POOLINGS, architecture)
+    return features.FEATURES[architecture](
+      width=width, pooling=pooling, dtype=dtype
+    )
   _require_known('architecture', architecture, _names())
   _require_known('stem', stem, resnet.STEMS, architecture)
   return resnet.RESNETS[architecture](
@@ -47,10 +55,16 @@ def make_backbone(
   )
 
 
+def takes_features(architecture: str) -> bool:
+  """Whether a backbone takes [B, E] stored features in the place of images."""
+  return architecture in features.FEATURES
+
+
 def _names() -> tuple[str, ...]:
   families: tuple[Mapping[str, Callable[..., nn.Module]], ...] = (
     resnet.RESNETS,
     vit.VITS,
+    features.FEATURES,
   )
   return tuple(name for family in families for name in family)
 

@@ -20,7 +20,7 @@ class Encoder(nn.Module):
   """A backbone, and the layer that makes its features an embedding.
 
   Attributes:
-    backbone: a module that maps images to [B, E] features.
+    backbone: a module that maps images, or stored features, to [B, E] features.
     dimension: the width D of an embedding.
     head: `batch_norm`, a linear layer without bias and a BatchNorm, as AdvBCT
       has it; `batch_norm_relu`, the same and a ReLU, as torchreid has it;

@@ -19,6 +19,7 @@ from advbct_jax.errors import InputError
 from advbct_jax.literal_paths import literal_path
 from advbct_jax.methods import METHODS, method_options
 from advbct_jax.models.encoder import Encoder, make_encoder
+from advbct_jax.training.head_features import read_features
 from advbct_jax.training.state import TrainState
 
 _FOLDER = 'checkpoints'
@@ -27,7 +28,7 @@ _FOLDER = 'checkpoints'
 # The options of methods have been their defaults.
 _YOUNG_FIELDS = {
   'model': {'pooling': 'auto', 'head': 'batch_norm', 'compatible_dimension': 0},
-  'data': {'normalization': 'imagenet'},
+  'data': {'normalization': 'imagenet', 'features': ''},
   'optimizer': {'name': 'sgd', 'schedule': 'drops', 'warmup_epochs': 0.0},
   'evaluation': {'dtype': 'float32', 'every_epochs': 0, 'part_queries': 100},
 }
@@ -185,7 +186,7 @@ def encoder_options(model: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def load_encoder(
-  workdir: pathlib.Path, dtype: str = 'float32'
+  workdir: pathlib.Path, dtype: str = 'float32', features: str = ''
 ) -> FrozenEncoder:
   """Takes the encoder from the newest checkpoint of a run.
 
@@ -194,6 +195,7 @@ def load_encoder(
     dtype: what it shall compute in, one of `COMPUTE_DTYPES`. What it was
       trained in depends on the machine where `config.model.dtype` is `auto`;
       what it says about an image must not.
+    features: where what a head takes lies; '' for where it lay in training.
 
   Raises:
     InputError: if the folder is not that of a run, or has no checkpoint yet.
@@ -213,11 +215,13 @@ def load_encoder(
     ) as manager,
   ):
     encoder = make_encoder(**encoder_options(config.model) | {'dtype': dtype})
-    size = config.data.image_size
+    taken = read_features(workdir, config, features)
+    size = 0 if taken else config.data.image_size
+    shape = (taken.dimension,) if taken else (size, size, 3)
     abstract = jax.eval_shape(
       lambda key, images: encoder.init(key, images, train=False),
       jax.random.key(0),
-      jax.ShapeDtypeStruct((1, size, size, 3), 'float32'),
+      jax.ShapeDtypeStruct((1, *shape), 'float32'),
     )
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
@@ -245,6 +249,7 @@ def load_encoder(
     image_size=size,
     normalization=config.data.normalization,
     compatible_dimension=config.model.compatible_dimension,
+    features=taken,
   )
 
 

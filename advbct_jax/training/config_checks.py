@@ -8,6 +8,7 @@ import ml_collections
 from advbct_jax.data.augmentation import AUGMENTATIONS
 from advbct_jax.data.images import NORMALIZATIONS
 from advbct_jax.errors import InputError
+from advbct_jax.models.backbones import takes_features
 from advbct_jax.models.encoder import COMPUTE_DTYPES
 from advbct_jax.training.schedules import OPTIMIZERS, SCHEDULES
 
@@ -48,6 +49,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       f'config.evaluation.every_epochs is {config.evaluation.every_epochs}; '
       'wanted: after how many epochs the encoder is judged, or 0 for never.'
     )
+  _require_features(config)
   model = config.model
   if not 0 <= model.compatible_dimension <= model.dimension:
     raise InputError(
@@ -59,6 +61,23 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     raise InputError(
       f'config.batch_size is {config.batch_size}, which {jax.device_count()} '
       'devices cannot share; wanted: a multiple of their number.'
+    )
+
+
+def _require_features(config: ml_collections.ConfigDict) -> None:
+  """Refuses a head without features, and features without a head."""
+  architecture, features = config.model.architecture, config.data.features
+  if takes_features(architecture) and not features:
+    raise InputError(
+      f'config.model.architecture is {architecture!r}, a head on stored '
+      'features, but config.data.features is empty; wanted: the stores of the '
+      "new encoder's vectors, such as DATA/new (advbct prepare vectors)."
+    )
+  if features and not takes_features(architecture):
+    raise InputError(
+      f'config.data.features is {features!r}, but config.model.architecture '
+      f'{architecture!r} takes images; wanted: features or features_mlp, or '
+      'an empty config.data.features.'
     )
 
 

@@ -11,6 +11,7 @@ from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import DivergedError, StoppedError
 from advbct_jax.locks import hold
 from advbct_jax.training.checkpoints import Checkpoints
+from advbct_jax.training.head_features import write_features
 from advbct_jax.training.interruption import Interruption
 from advbct_jax.training.logging import Figures, MetricsLog
 from advbct_jax.training.refresh import refresh_due, refresh_memory
@@ -37,6 +38,8 @@ def train(run: Run, workdir: pathlib.Path, judge: Judge | None = None) -> None:
   # The old encoder's workdir too, which several upgrades may share.
   with hold(workdir, 'trains'):
     claim_inputs(workdir, run.inputs)
+    if run.features:
+      write_features(workdir, run.features)
     checkpoints = Checkpoints(workdir, **run.config.checkpoint)
     try:
       if checkpoints.latest_step != run.steps:

@@ -15,8 +15,9 @@ import optax
 from advbct_jax import parallel
 from advbct_jax.data.augmentation import augment
 from advbct_jax.data.pipeline import Batch as LoadedBatch
-from advbct_jax.data.pipeline import LoadBatch, training_batches
+from advbct_jax.data.pipeline import Loader, training_batches
 from advbct_jax.embeddings.extract import FrozenEncoder
+from advbct_jax.embeddings.features import FeatureRows, StoredFeatures
 from advbct_jax.errors import InputError
 from advbct_jax.methods import make_method
 from advbct_jax.methods.method import (
@@ -35,7 +36,7 @@ from advbct_jax.training.schedules import (
 )
 from advbct_jax.training.start import Start, check_start, file_start
 from advbct_jax.training.state import TrainState, create_state, trained_model
-from advbct_jax.training.step import HostBatch, train_step
+from advbct_jax.training.step import HostBatch, PrepareImages, train_step
 
 # Far from the seeds that anybody gives to the new encoder.
 _OLD_DRAWS = 1_000_000
@@ -46,13 +47,13 @@ class TrainingSet:
   """What a run is trained on.
 
   Attributes:
-    load: decodes images by their row.
+    load: gives images, or stored features, by their row.
     rows: [n] the rows of the image set to train on.
     labels: [N] int32 the class of every row.
     classes: the number C of classes.
   """
 
-  load: LoadBatch
+  load: Loader
   rows: np.ndarray
   labels: np.ndarray
   classes: int
@@ -120,12 +121,21 @@ class Run:
   @property
   def inputs(self) -> dict[str, Any]:
     """What the run is made from, beside its config."""
-    return {
+    inputs = {
       'steps': self.steps,
       'training_images': self.data.load.image_set.ids_digest(),
       'old_side': _digest(self.old) if self.old else None,
       'start': self.start.origin if self.start else None,
     }
+    if isinstance(self.data.load, FeatureRows):
+      inputs['features'] = self.data.load.digest()
+    return inputs
+
+  @property
+  def features(self) -> StoredFeatures | None:
+    """What a head is trained on; None for an encoder of images."""
+    load = self.data.load
+    return load.features if isinstance(load, FeatureRows) else None
 
   def method(self, axis_name: str | None) -> Method:
     """What is trained, on a mapped axis or outside of any."""
@@ -158,8 +168,7 @@ class Run:
 
   def fresh_state(self) -> TrainState:
     """Draws a state by the config's seed."""
-    size = self.config.data.image_size
-    images = jnp.zeros((2, size, size, 3))
+    images = jnp.zeros((2, *self.data.load.shape))
     rows = jnp.zeros(2, jnp.int32)
     example = Batch(
       images,
@@ -225,9 +234,10 @@ class Run:
         for collection, tree in variables.items()
         if 'encoder' in tree
       },
-      image_size=self.data.load.size,
+      image_size=0 if self.features else self.data.load.shape[0],
       normalization=config.data.normalization,
       compatible_dimension=config.model.compatible_dimension,
+      features=self.features,
     )
 
   def batches(self, start: int) -> Generator[LoadedBatch, None, None]:
@@ -268,21 +278,28 @@ class Run:
 
   def compiled_step(self) -> Any:
     """The train step, mapped over the devices."""
+    prepare_images: PrepareImages = partial(
+      augment,
+      kind=self.config.data.augmentation,
+      normalization=self.config.data.normalization,
+    )
     return parallel.map_step(
       partial(
         train_step,
         method=self.method(parallel.AXIS),
         optimizer=self.optimizer,
         schedule=self.schedule,
-        prepare_images=partial(
-          augment,
-          kind=self.config.data.augmentation,
-          normalization=self.config.data.normalization,
-        ),
+        prepare_images=_take_as_stored if self.features else prepare_images,
         steps=self.steps,
         steps_per_epoch=self.steps_per_epoch,
       )
     )
+
+
+def _take_as_stored(features: jax.Array, keys: jax.Array) -> jax.Array:
+  """Features need no more preparation; `keys` are for augmenting images."""
+  del keys
+  return features
 
 
 def compatible_dimension(model: ml_collections.ConfigDict) -> int:

@@ -6,7 +6,7 @@ import pathlib
 from advbct_jax.data import gldv2
 from advbct_jax.data.images import ImageSet
 from advbct_jax.data.named_sets import open_retrieval_sets
-from advbct_jax.data.pipeline import LoadBatch
+from advbct_jax.data.pipeline import Loader
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.embeddings.sources import Source, from_encoder
 from advbct_jax.embeddings.store import EmbeddingStore
@@ -21,7 +21,8 @@ def open_run(
   batch_size: int,
   workers: int,
   dtype: str = 'float32',
-  load: LoadBatch | None = None,
+  load: Loader | None = None,
+  features: str = '',
 ) -> tuple[FrozenEncoder, Source]:
   """Takes the encoder of a run, and what it says about images.
 
@@ -30,7 +31,9 @@ def open_run(
     batch_size: images at a time.
     workers: processes that decode images; 0 takes threads.
     dtype: what the encoder computes in, `float32` or `bfloat16`.
-    load: decodes the set that it is of, where there is a loader already.
+    load: gives the set that it is of, where there is a loader already.
+    features: where the features that a head takes lie; '' for where they lay
+      when it was trained.
 
   Returns:
     The encoder, and a source that fills or opens the store of a set of images,
@@ -40,7 +43,7 @@ def open_run(
     InputError: if the run is not finished.
   """
   require_finished(workdir)
-  encoder = load_encoder(workdir, dtype)
+  encoder = load_encoder(workdir, dtype, features)
   return encoder, from_encoder(
     encoder,
     workdir / 'embeddings',
@@ -60,6 +63,7 @@ def embed_named_sets(
   batch_size: int = 256,
   workers: int = 0,
   dtype: str = 'float32',
+  features: str = '',
 ) -> list[EmbeddingStore]:
   """Fills or opens a run's stores of training images or of retrieval sets.
 
@@ -74,6 +78,7 @@ def embed_named_sets(
     batch_size: images at a time.
     workers: processes that decode images; 0 takes threads.
     dtype: what the encoder computes in, `float32` or `bfloat16`.
+    features: the stores of what a head takes; '' for those of the run's config.
 
   Returns:
     The complete stores: of the training images, or of the index and the queries
@@ -95,7 +100,11 @@ def embed_named_sets(
       _training_set(workdir, root, data_name or configured.get('name', ''))
     ]
   _, source = open_run(
-    workdir, batch_size=batch_size, workers=workers, dtype=dtype
+    workdir,
+    batch_size=batch_size,
+    workers=workers,
+    dtype=dtype,
+    features=features,
   )
   return [source(image_set) for image_set in image_sets]
 

@@ -10,6 +10,7 @@ import ml_collections
 from advbct_jax.data.images import NORMALIZATIONS
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError
+from advbct_jax.models.backbones import takes_features
 from advbct_jax.models.encoder import make_encoder
 from advbct_jax.training.checkpoints import encoder_options
 from advbct_jax.training.state import TrainState
@@ -20,6 +21,9 @@ from advbct_jax.weights.loading import load_encoder_variables
 
 # Values of `config.model.init_weights` that name no file.
 OLD, ALIGNED = 'old', 'aligned'
+# The same of a head on stored features: see `head_start.py`.
+IDENTITY, ROTATION = 'identity', 'rotation'
+HEAD_STARTS = (IDENTITY, ROTATION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +117,14 @@ def check_start(
   if source in (OLD, ALIGNED):
     if not has_old:
       raise InputError(_no_old_encoder(source))
+  elif source in HEAD_STARTS:
+    pass  # `check_head_start` knows what the features are
+  elif source and takes_features(config.model.architecture):
+    raise InputError(
+      f'config.model.init_weights is {source!r}, but a head on stored features '
+      f'starts from no file; wanted: one of {", ".join(HEAD_STARTS)}, or '
+      'nothing for a fresh one.'
+    )
   elif source:
     tensors = read_tensors(source)
     _require_same_images(config, source)

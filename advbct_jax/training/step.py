@@ -19,8 +19,8 @@ from advbct_jax.parallel import AXIS
 from advbct_jax.training.state import TrainState, trained_model
 from advbct_jax.training.tie_metrics import tie_metrics
 
-# `image` [B, H, W, 3] uint8, `label` [B], `row` [B], `old_embedding` [B, D_old]
-# and `other_embeddings`, a dict of [B, D_i].
+# `image` [B, H, W, 3] uint8, or [B, E] features; `label` [B], `row` [B],
+# `old_embedding` [B, D_old] and `other_embeddings`, a dict of [B, D_i].
 HostBatch = dict[str, Any]
 # Maps [B, H, W, 3] uint8 images and [B] keys to what the encoder takes.
 PrepareImages = Callable[[jax.Array, jax.Array], jax.Array]

@@ -19,12 +19,17 @@ def summarize(run: Run, data_name: str) -> str:
     A text of several lines.
   """
   config, data = run.config, run.data
+  taken = (
+    f'{run.features.describe()}, {run.features.dimension} each'
+    if run.features
+    else f'{config.data.image_size} pixels, '
+    f'augmentation {config.data.augmentation}'
+  )
   return '\n'.join(
     [
       f'method      {config.method}',
       f'data        {len(data.rows)} images of {data.classes} classes '
-      f'({data_name}), {config.data.image_size} pixels, '
-      f'augmentation {config.data.augmentation}',
+      f'({data_name}), {taken}',
       f'devices     {jax.device_count()} × {jax.devices()[0].device_kind}, '
       f'{config.batch_size // jax.device_count()} images each',
       f'steps       {run.steps} ({config.epochs} epochs of '

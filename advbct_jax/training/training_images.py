@@ -9,9 +9,15 @@ import numpy as np
 from advbct_jax.data import gldv2
 from advbct_jax.data.image_checks import check_images
 from advbct_jax.data.images import ImageSet
-from advbct_jax.data.pipeline import LoadBatch, make_loader
-from advbct_jax.data.splits import Split, split_training_set
+from advbct_jax.data.pipeline import Loader, make_loader
+from advbct_jax.data.splits import (
+  Split,
+  split_training_set,
+  unlabelled_split,
+)
 from advbct_jax.errors import InputError
+from advbct_jax.models.backbones import takes_features
+from advbct_jax.training.head_features import find_run_features
 from advbct_jax.training.run import TrainingSet
 
 
@@ -21,7 +27,7 @@ class TrainingImages:
 
   image_set: ImageSet
   split: Split
-  load: LoadBatch
+  load: Loader
 
   def training_set(self, part: str) -> TrainingSet:
     """What a model of the old (`old`) or of all data (`all`) is trained on."""
@@ -37,13 +43,16 @@ class TrainingImages:
 
 
 def open_training_images(
-  config: ml_collections.ConfigDict, check: bool
+  config: ml_collections.ConfigDict,
+  check: bool,
+  workdir: pathlib.Path = pathlib.Path(),
 ) -> TrainingImages:
   """Opens the training images of a config, and splits them.
 
   Args:
     config: of the experiment.
     check: whether every file is looked at first.
+    workdir: where stored features that are too large for memory are laid out.
 
   Raises:
     InputError: if tables, split or images cannot be used.
@@ -51,12 +60,24 @@ def open_training_images(
   data = config.data
   image_set = gldv2.load_train(pathlib.Path(data.root), data.name)
   assert image_set.labels is not None
-  split = split_training_set(image_set.labels, **data.split)
+  labels = image_set.labels
+  # Features of one class are what `advbct prepare vectors` makes of things
+  # without labels; a tie image by image can be trained on them all the same.
+  unlabelled = takes_features(config.model.architecture) and not labels.any()
+  split = (
+    unlabelled_split(len(labels))
+    if unlabelled
+    else split_training_set(labels, **data.split)
+  )
   print(
     f'{image_set.name}: {len(image_set)} images of {split.classes} classes; '
     f'the old model knows {len(split.old_rows)} of {split.old_classes} '
     f'({data.split.kind})'
   )
+  if takes_features(config.model.architecture):
+    features = find_run_features(workdir, config, image_set)
+    load = features.loader(image_set, data.memory_mib)
+    return TrainingImages(image_set, split, load)
   if check:
     check_images(image_set)
   return TrainingImages(

@@ -1,5 +1,6 @@
 """An upgrade from its config: data, old side, new encoder."""
 
+import dataclasses
 import pathlib
 
 import ml_collections
@@ -14,6 +15,7 @@ from advbct_jax.training.aligned_start import (
   prepare_aligned_start,
 )
 from advbct_jax.training.checkpoints import latest_step
+from advbct_jax.training.head_start import check_head_start, head_start
 from advbct_jax.training.loop import Judge, train
 from advbct_jax.training.old_side import (
   check_old_side,
@@ -22,7 +24,7 @@ from advbct_jax.training.old_side import (
   prepare_old_side,
 )
 from advbct_jax.training.run import Run, compatible_dimension
-from advbct_jax.training.start import ALIGNED, OLD, old_start
+from advbct_jax.training.start import ALIGNED, HEAD_STARTS, OLD, old_start
 from advbct_jax.training.summary import summarize
 from advbct_jax.training.training_images import (
   TrainingImages,
@@ -61,8 +63,10 @@ def _train_upgrade(
   judge: Judge | None,
 ) -> None:
   claim_workdir(workdir, config)
-  images = open_training_images(config, check=latest_step(workdir) is None)
-  _planned_run(config, images).check()
+  images = open_training_images(
+    config, check=latest_step(workdir) is None, workdir=workdir
+  )
+  _planned_run(config, images)
   old, start = None, None
   if find_method(config.method).needs_old_model:
     old, encoder = prepare_old_side(config, workdir, images)
@@ -71,6 +75,9 @@ def _train_upgrade(
     elif config.model.init_weights == ALIGNED:
       start = prepare_aligned_start(config, images, old.embeddings)
   run = Run(config, images.training_set(config.data.part), old, start)
+  # A run that goes on has left its start behind.
+  if config.model.init_weights in HEAD_STARTS and latest_step(workdir) is None:
+    run = dataclasses.replace(run, start=head_start(run))
   train(run, workdir, judge)
 
 
@@ -90,9 +97,8 @@ def describe_upgrade(
     InputError: as the training itself would.
   """
   require_same_run(workdir, config)
-  images = open_training_images(config, check=True)
+  images = open_training_images(config, check=True, workdir=workdir)
   run = _planned_run(config, images)
-  run.check()
   text = []
   if find_method(config.method).needs_old_model:
     if config.old.path:
@@ -111,7 +117,11 @@ def describe_upgrade(
 def _planned_run(
   config: ml_collections.ConfigDict, images: TrainingImages
 ) -> Run:
-  """The run of a config with an old side of the right shapes, all zero."""
+  """The run of a config with an old side of the right shapes, all zero.
+
+  Raises:
+    InputError: if anything that the config names cannot be used.
+  """
   old = None
   if find_method(config.method).needs_old_model:
     check_old_side(config, images)
@@ -134,4 +144,8 @@ def _planned_run(
       OldModel(statistics, split.old_class),
       {name: zeros for name in find_method(config.method).stores},
     )
-  return Run(config, images.training_set(config.data.part), old)
+  run = Run(config, images.training_set(config.data.part), old)
+  run.check()
+  if config.model.init_weights in HEAD_STARTS:
+    check_head_start(run)
+  return run

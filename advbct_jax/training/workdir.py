@@ -23,6 +23,7 @@ _INPUTS = 'inputs.json'
 _FREE_FIELDS = (
   'aligned.path',
   'checkpoint',
+  'data.features',
   'data.memory_mib',
   'data.root',
   'data.workers',

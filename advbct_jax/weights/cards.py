@@ -11,6 +11,10 @@ from advbct_jax.atomic_files import write_text
 from advbct_jax.errors import InputError
 from advbct_jax.weights.hub import card_path
 
+HEAD_INPUT = (
+  'no image: the encoder named by features_of makes [features] numbers of it, '
+  'of whatever length, which the head brings to length √features itself'
+)
 RESIZE = (
   'the whole image is squashed to image_size × image_size, whatever its '
   "shape, by PIL's antialiased bilinear filter on 8-bit RGB (torchvision's "
@@ -19,6 +23,9 @@ RESIZE = (
   'and so the embeddings a little, crops much'
 )
 METRIC = 'cosine: scale embeddings to unit length, then take inner products'
+
+# What cards of encoders of images leave out.
+_OF_IMAGES: Mapping[str, Any] = {'features': 0, 'features_of': ''}
 
 # What a card's JSON has in a field of some type.
 _JSON_KINDS: Mapping[Any, str] = {
@@ -35,7 +42,7 @@ class WeightsCard:
 
   Attributes:
     file: the name of the file.
-    architecture: a key of `RESNETS` or `VITS`.
+    architecture: a key of `RESNETS`, `VITS` or `FEATURES`.
     width: factor on its channel counts.
     stem: of a ResNet.
     pooling: how a map of features becomes one vector.
@@ -44,16 +51,20 @@ class WeightsCard:
     compatible_dimension: how many of the first components can be compared with
       the vectors of the encoder before; 0 for all.
     layout: whose names the weights have; a key of `LAYOUTS`.
-    image_size: side in pixels that images are squashed to.
+    image_size: side in pixels that images are squashed to; 0 for a head.
     weights: the digest of the encoder, as in the cards of embedding stores.
     sha256: of the file.
-    mean: [3] is subtracted from pixels of 0 to 1.
-    standard_deviation: [3] they are then divided by.
+    mean: [3] is subtracted from pixels of 0 to 1; [] for a head.
+    standard_deviation: [3] they are then divided by; [] for a head.
     training: the method that the encoder was trained with, or what it was
       converted from.
     colour_order: of the pixels.
     resize: how an image gets its size.
     metric: how embeddings are compared.
+    features: the width E of the stored features that a head takes, 0 for an
+      encoder of images, whose cards don't speak of it.
+    features_of: the encoder whose vectors these are; '' for an encoder of
+      images.
   """
 
   file: str
@@ -74,6 +85,8 @@ class WeightsCard:
   colour_order: str = 'RGB'
   resize: str = RESIZE
   metric: str = METRIC
+  features: int = 0
+  features_of: str = ''
 
 
 def read_card(path: pathlib.Path) -> WeightsCard | None:
@@ -106,6 +119,7 @@ def read_card(path: pathlib.Path) -> WeightsCard | None:
     or 2 * len(found.keys() & kinds.keys()) > len(kinds)
   ):
     return None
+  found = {**_OF_IMAGES, **found}
   if faults := _find_faults(found, kinds):
     raise InputError(
       f'{beside}: in this card of {path.name}, {"; ".join(faults)}. Fetch it '
@@ -142,7 +156,11 @@ def require_ours(path: pathlib.Path) -> None:
 
 def write_card(path: pathlib.Path, card: WeightsCard) -> None:
   """Writes the card of a file of weights beside it."""
-  described = json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=False)
+  fields = dataclasses.asdict(card)
+  if not card.features:
+    for name in _OF_IMAGES:
+      del fields[name]
+  described = json.dumps(fields, indent=2, ensure_ascii=False)
   write_text(card_path(path), described + '\n')
 
 
@@ -189,7 +207,9 @@ def _find_faults(
   if too_small := [
     f'{name} is {json.dumps(found[name])}, wanted more than 0'
     for name in ('width', 'dimension', 'image_size')
-    if not found[name] > 0  # as NaN, which this JSON has, is not either
+    # A head has no images.
+    if not (name == 'image_size' and found['features'])
+    and not found[name] > 0  # as NaN, which this JSON has, is not either
   ]:
     return too_small
   part, whole = found['compatible_dimension'], found['dimension']

@@ -1,0 +1,212 @@
+"""Heads on stored features: trained, resumed, judged, started."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from advbct_jax.adapters.procrustes import procrustes_rotation
+from advbct_jax.convert.vector_data import prepare_vectors
+from advbct_jax.embeddings.features import FeatureRows
+from advbct_jax.embeddings.store import open_store
+from advbct_jax.embeddings.unit_vectors import unit_rows
+from advbct_jax.errors import InputError
+from advbct_jax.experiment import settle_vectors, train_and_judge
+from advbct_jax.methods import METHODS
+from advbct_jax.models.encoder import make_encoder
+from advbct_jax.training.checkpoints import load_encoder, load_trained
+from advbct_jax.training.training_images import open_training_images
+from advbct_jax.training.upgrade import train_upgrade
+from tests.tiny_vectors import draw_vectors, tiny_head_config, write_files
+
+
+@pytest.fixture(scope='module')
+def vectors(tmp_path_factory):
+  """A data set of vectors; not to be changed."""
+  folder = tmp_path_factory.mktemp('vectors')
+  files = write_files(folder / 'files')
+  prepare_vectors(files / 'old', files / 'new', folder / 'set')
+  return folder / 'set'
+
+
+@pytest.fixture
+def config(vectors):
+  return tiny_head_config(vectors)
+
+
+def settled(config, workdir):
+  return settle_vectors(config, workdir)
+
+
+def arrays_of(workdir):
+  state = load_trained(workdir)
+  return jax.tree.leaves((state.params, state.batch_stats, state.memory))
+
+
+def assert_equal(one, other):
+  for here, there in zip(one, other, strict=True):
+    np.testing.assert_array_equal(here, there)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_trains_a_head(config, vectors, tmp_path, method):
+  config.method = method
+  config.model.head = 'batch_norm'
+  # Old widths differ from the features', and from what is untied.
+  for name in config.stores:
+    config.stores[name] = str(vectors / 'old')
+  if method == 'independent':
+    config.model.init_weights = 'identity'
+  config = settled(config, tmp_path)
+  assert config.model.dimension == (8 if method == 'independent' else 6)
+  train_upgrade(config, tmp_path)
+  assert all(np.isfinite(leaf).all() for leaf in arrays_of(tmp_path))
+
+
+def test_a_head_is_judged_by_what_it_makes_of_stored_features(
+  config, vectors, tmp_path
+):
+  train_and_judge(config, tmp_path)
+  found = json.loads((tmp_path / 'results.json').read_text())['datasets']
+  assert {'old', 'self', 'cross'} <= found['vectors'].keys()
+  encoder = load_encoder(tmp_path)
+  test = open_store(vectors / 'new/test')
+  wanted = encoder.module.apply(encoder.variables, test.read(), train=False)
+  store = open_store(tmp_path / 'embeddings/vectors-test')
+  np.testing.assert_allclose(store.read(), wanted, atol=1e-5)
+  assert store.card.preprocessing == 'features of set-new (unversioned)'
+
+
+def test_files_as_they_lie_train_the_same_head(config, vectors, tmp_path):
+  files = tmp_path / 'files'
+  shutil.copytree(vectors, files)
+  for side in ('old', 'new'):
+    shutil.rmtree(files / side)
+    shutil.copytree(vectors.parent / 'files' / side, files / side)
+  train_upgrade(settled(config, tmp_path / 'a'), tmp_path / 'a')
+  config.data.root = str(files)
+  train_upgrade(settled(config, tmp_path / 'b'), tmp_path / 'b')
+  assert_equal(arrays_of(tmp_path / 'a'), arrays_of(tmp_path / 'b'))
+
+
+@pytest.mark.parametrize('memory_mib', [0, 2048])
+def test_a_killed_training_goes_on_with_the_same_numbers(
+  config, tmp_path, monkeypatch, memory_mib
+):
+  config.model.architecture = 'features_mlp'
+  config = settled(config, tmp_path)
+  train_upgrade(config, tmp_path / 'whole')
+  config.data.memory_mib = memory_mib  # mapped, and in memory
+  killed = tmp_path / 'killed'
+  call = FeatureRows.__call__
+
+  def die(load, rows, pool=None):
+    if (killed / 'checkpoints/4').exists():
+      raise KeyboardInterrupt
+    return call(load, rows, pool)
+
+  monkeypatch.setattr(FeatureRows, '__call__', die)
+  monkeypatch.setattr('advbct_jax.data.pipeline._BATCHES_AHEAD', 1)
+  with pytest.raises(BaseException):  # noqa: B017, PT011
+    train_upgrade(config, killed)
+  monkeypatch.undo()
+  train_upgrade(config, killed)
+  assert_equal(arrays_of(tmp_path / 'whole'), arrays_of(killed))
+  assert bool(list(killed.glob('features/*.npy'))) == (memory_mib == 0)
+
+
+def test_features_that_changed_are_refused_on_the_way(
+  config, vectors, tmp_path
+):
+  files = tmp_path / 'files'
+  shutil.copytree(vectors.parent / 'files', files)
+  config.data.features = str(files / 'new')
+  config = settled(config, tmp_path / 'run')
+  train_upgrade(config, tmp_path / 'run')
+  path = files / 'new/train.npz'
+  arrays = dict(np.load(path))
+  np.savez(path, **arrays | {'embeddings': arrays['embeddings'] + 1})
+  config.data.features = str(files / 'new')
+  with pytest.raises(InputError, match='features'):
+    train_upgrade(settled(config, tmp_path / 'run'), tmp_path / 'run')
+
+
+@pytest.mark.parametrize('architecture', ['features', 'features_mlp'])
+@pytest.mark.parametrize('head', ['linear', 'batch_norm'])
+@pytest.mark.parametrize('start', ['identity', 'rotation'])
+def test_a_head_starts_as_the_features_turned_or_as_they_are(
+  config, tmp_path, architecture, head, start
+):
+  config.model.architecture = architecture
+  config.model.head = head
+  config.model.init_weights = start
+  config.optimizer.learning_rate = 1e-12
+  train_upgrade(settled(config, tmp_path), tmp_path)
+  encoder = load_encoder(tmp_path)
+  parts = draw_vectors()
+  new, old = parts['train']['new'], parts['train']['old']
+  turn = procrustes_rotation(new, old) if start == 'rotation' else np.eye(8)
+  found = encoder.module.apply(
+    encoder.variables, parts['test']['new'], train=False
+  )
+  wanted = unit_rows(parts['test']['new']) @ turn[:, :6] * np.sqrt(8)
+  # BatchNorm has averaged its statistics with those of batches since.
+  tolerance = 1e-4 if head == 'linear' else 0.6
+  np.testing.assert_allclose(found, wanted, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+  ('change', 'said'),
+  [
+    ({'model.head': 'none'}, 'head'),
+    (
+      {'model.dimension': 9, 'model.compatible_dimension': 6},
+      'at most as many',
+    ),
+    ({'model.architecture': 'resnet18'}, 'takes images'),
+    ({'model.init_weights': 'weights.safetensors'}, 'from no file'),
+    ({'data.features': ''}, 'config.data.features is empty'),
+    ({'method': 'independent', 'model.dimension': 6}, 'knows no old encoder'),
+  ],
+)
+def test_a_start_or_head_that_cannot_be_is_refused_before_training(
+  config, tmp_path, change, said
+):
+  config = settled(config, tmp_path)
+  with config.unlocked():
+    config.update_from_flattened_dict(change)
+  with pytest.raises(InputError, match=said):
+    train_and_judge(config, tmp_path / 'run')
+
+
+def test_a_head_refuses_features_of_another_encoder(config, vectors, tmp_path):
+  config = settled(config, tmp_path)
+  train_upgrade(config, tmp_path)
+  encoder = load_encoder(tmp_path, features=str(vectors / 'old'))
+  images = open_training_images(config, check=True, workdir=tmp_path)
+  with pytest.raises(InputError, match='set-old'):
+    encoder.loader(images.image_set)
+  # Nor is a loader of the one's features taken for the other's.
+  other = dataclasses.replace(encoder.features, encoder='other')
+  assert not dataclasses.replace(encoder, features=other).takes(images.load)
+
+
+def test_lengths_of_features_say_nothing():
+  encoder = make_encoder('features', head='none', dimension=8, dtype='float32')
+  features = draw_vectors()['test']['new']
+  found = encoder.apply({}, features, train=False)
+  np.testing.assert_allclose(
+    encoder.apply({}, 3 * features, train=False), found, rtol=1e-6
+  )
+  np.testing.assert_allclose(np.square(found).sum(axis=1), 8, rtol=1e-5)
+
+
+def test_things_without_labels_train_a_tie_image_by_image(tmp_path):
+  files = write_files(tmp_path / 'files', labelled=())
+  prepare_vectors(files / 'old', files / 'new', tmp_path / 'set')
+  config = settled(tiny_head_config(tmp_path / 'set'), tmp_path)
+  train_upgrade(config, tmp_path / 'run')
+  assert all(np.isfinite(leaf).all() for leaf in arrays_of(tmp_path / 'run'))

@@ -53,20 +53,6 @@ class Space:
     total += np.maximum(beside, 0) / self.noise
     return total / vectors.shape[1]
 
-  def log_densities(self, vectors: np.ndarray) -> np.ndarray:
-    """The logarithm of the Gaussian's density, less a constant.
-
-    Args:
-      vectors: [N, D] unit vectors.
-
-    Returns:
-      [N] nats by component.
-    """
-    width = vectors.shape[1]
-    volume = np.log(self.variances).sum()
-    volume += (width - len(self.basis)) * np.log(self.noise)
-    return -(self.distances(vectors) + volume / width) / 2
-
   def strangeness(self, vectors: np.ndarray) -> float:
     """How much farther away vectors are than usual, in standard deviations.
 

@@ -80,7 +80,7 @@ def fit(
     sample_rows(random, np.flatnonzero(held_out), MAX_PAIRS // 10)
   )
   parameters = _start(pairs, held_out, seed, penalty, hidden)
-  optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+  optimizer = _make_optimizer(learning_rate, steps)
   state = optimizer.init(parameters)
   usual = _statistics(parameters, jnp.asarray(source[: 4 * batch_size]))
   best = _fold(parameters, usual)
@@ -123,6 +123,14 @@ def predict_uncertainty(parameters: Any, vectors: Any) -> Any:
     [N] σ, the expected root mean square of h(x) − y over its components.
   """
   return np.exp(_log_variance(parameters, _hidden(parameters, vectors)) / 2)
+
+
+@functools.lru_cache
+def _make_optimizer(
+  learning_rate: float, steps: int
+) -> optax.GradientTransformation:
+  # Its functions are new each time that it is made, and compiled for anew.
+  return optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
 
 def _hidden(parameters: Any, vectors: Any) -> Any:
@@ -170,6 +178,7 @@ def _start(
   }
 
 
+@jax.jit
 def _statistics(parameters: Any, source: jax.Array) -> dict[str, jax.Array]:
   """Means and variances [H] of both layers before they are normalised."""
   statistics: dict[str, jax.Array] = {}
@@ -185,6 +194,7 @@ def _statistics(parameters: Any, source: jax.Array) -> dict[str, jax.Array]:
   return statistics
 
 
+@jax.jit
 def _fold(parameters: Any, statistics: Any) -> dict[str, jax.Array]:
   """Layers with weights and a bias alone, that normalise by statistics."""
   folded = {

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from advbct_jax.adapters.fitting import fit_adapter, mean_cosine
+from advbct_jax.adapters.fitting import (
+  FewPairsWarning,
+  fit_adapter,
+  mean_cosine,
+)
 from advbct_jax.adapters.kinds import ADAPTERS
 from advbct_jax.errors import InputError
 from tests.adapters.small_stores import QUICK, ids_of, random_rotation, write
@@ -116,3 +120,53 @@ def test_too_few_images_without_the_zero_vectors_are_refused(tmp_path):
   old[:9] = _OLD[:9]
   with pytest.raises(InputError, match='9 images whose vectors are not zero'):
     fit_adapter('ridge', new, write(tmp_path / 'old', old))
+
+
+@pytest.mark.parametrize('kind', ADAPTERS)
+def test_fewer_pairs_than_components_are_fitted_and_said(tmp_path, kind):
+  random = np.random.default_rng(4)
+  stores = (
+    write(tmp_path / 'new', random.normal(size=(14, 20))),
+    write(tmp_path / 'old', random.normal(size=(14, 20))),
+  )
+  with pytest.warns(FewPairsWarning, match='14 pairs are few .*wanted: 20 or'):
+    adapter = fit_adapter(kind, *stores, **QUICK.get(kind, {}))
+  assert np.isfinite(adapter.apply(np.eye(20))).all()
+
+
+@pytest.mark.parametrize('old_width', [3, 5, 8])
+@pytest.mark.parametrize('kind', ADAPTERS)
+def test_forward_old_vectors_are_mapped_into_the_new_space(
+  tmp_path, kind, old_width
+):
+  if ADAPTERS[kind].equal_widths and old_width != 5:
+    pytest.skip('of equal widths alone')
+  old = np.random.default_rng(5).normal(size=(150, old_width))
+  stores = write(tmp_path / 'new', _NEW), write(tmp_path / 'old', old)
+  adapter = fit_adapter(
+    kind, *stores, direction='forward', **QUICK.get(kind, {})
+  )
+
+  assert adapter.card.direction == 'forward'
+  assert adapter.card.source['weights'] == 'old'
+  assert (adapter.dimension, adapter.compatible_dimension) == (5, 0)
+  assert adapter.apply(old).shape == (150, 5)
+
+
+@pytest.mark.parametrize('kind', sorted({*ADAPTERS} - {'fastfill'}))
+def test_forward_is_backward_with_the_stores_in_each_other_s_place(
+  tmp_path, kind
+):
+  new, old = write(tmp_path / 'new', _NEW), write(tmp_path / 'old', _OLD)
+  options = QUICK.get(kind, {})
+  forward = fit_adapter(kind, new, old, direction='forward', **options)
+  backward = fit_adapter(kind, old, new, **options)
+
+  np.testing.assert_array_equal(forward.apply(_OLD), backward.apply(_OLD))
+  assert mean_cosine(forward, new, old) == mean_cosine(backward, old, new)
+
+
+def test_a_direction_that_there_is_not_is_refused(tmp_path):
+  stores = write(tmp_path / 'new', _NEW), write(tmp_path / 'old', _OLD)
+  with pytest.raises(InputError, match="'sideways'; wanted: backward or forw"):
+    fit_adapter('ridge', *stores, direction='sideways')

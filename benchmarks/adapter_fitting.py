@@ -1,16 +1,16 @@
 """How long an adapter takes to fit, beside plain NumPy on arrays in memory.
 
-  python -m benchmarks.adapter_fitting [--pairs=50000] [--width=768] \\
-    [--kinds=procrustes] [--rounds=3]
+  python -m benchmarks.adapter_fitting [--pairs=50000] [--kinds=procrustes]
 
 Fills two stores of made-up vectors in a temporary folder (8 bytes a component
-and pair), and fits each kind to them in turns with the peer: a rotation from one
-product of two arrays that are in memory already, less what reading them takes.
+and pair), and fits each kind to them in turns with the peer: a rotation from
+one product of two arrays that are in memory already, without their reading.
 Prints the times and the peak memory of the process. A million pairs are
---pairs=1000000 --rounds=1 --nopeer; the peer alone would hold 6 GB.
+--pairs=1000000 --rounds=1 --nopeer; the peer would hold 6 GB and copies.
 """
 
 import argparse
+from collections.abc import Callable
 import pathlib
 import resource
 import tempfile
@@ -76,7 +76,7 @@ def main() -> None:
       parser.error(f'{kind}: wanted: of {", ".join(ADAPTERS)}')
   with tempfile.TemporaryDirectory() as folder:
     new, old = write_stores(pathlib.Path(folder), flags.pairs, flags.width)
-    fits = {
+    fits: dict[str, Callable[[], object]] = {
       kind: lambda kind=kind: fit_adapter(kind, new, old).digest
       for kind in kinds
     }

@@ -11,6 +11,7 @@ Prints the times and the peak memory of the process. A million pairs are
 
 import argparse
 from collections.abc import Callable
+import functools
 import pathlib
 import resource
 import tempfile
@@ -77,8 +78,7 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
     new, old = write_stores(pathlib.Path(folder), flags.pairs, flags.width)
     fits: dict[str, Callable[[], object]] = {
-      kind: lambda kind=kind: fit_adapter(kind, new, old).digest
-      for kind in kinds
+      kind: functools.partial(fit_adapter, kind, new, old) for kind in kinds
     }
     if not flags.nopeer:
       arrays = new.read(), old.read()

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 
 from absl import logging as absl_logging
 
@@ -75,6 +76,16 @@ def exit_with_message() -> Iterator[None]:
       raise
     place, code = refused.groups()
     _exit(f'{place}: {os.strerror(int(code))}.', 2)
+
+
+@contextlib.contextmanager
+def warnings_in_a_line() -> Iterator[None]:
+  """Prints warnings without the line of code that they come from."""
+  with warnings.catch_warnings():
+    warnings.showwarning = lambda message, *_, **__: print(
+      f'warning: {message}', file=sys.stderr
+    )
+    yield
 
 
 def _exit(message: object, status: int) -> None:

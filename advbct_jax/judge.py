@@ -9,6 +9,7 @@ from typing import Any
 
 from advbct_jax.adapters.adapter import load_adapter
 from advbct_jax.adapters.mapping import adapted
+from advbct_jax.adapters.pairs import FORWARD
 from advbct_jax.convert.vector_folders import find_stores
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.embeddings.sources import (
@@ -112,7 +113,8 @@ def judge(
     workers: processes that decode images; 0 takes threads.
     dtype: what the encoders of runs compute in, `float32` or `bfloat16`.
     adapter: the folder of one, which maps the new encoder's vectors where they
-      are compared with old ones.
+      are compared with old ones, or the old gallery's where it is searched by
+      new ones.
 
   Returns:
     What `results.json` holds.
@@ -134,19 +136,27 @@ def judge(
     for role, path in paths.items()
     if path
   }
-  mapped = None
+  mapped: dict[str, Source | None] = {'adapted': None, 'recycled': None}
   if mapping:
     # Each adapter has a folder of its own, so that one after the other can be
     # judged in one workdir.
     folder = workdir / 'embeddings' / f'adapted-{mapping.digest[:12]}'
-    mapped = adapted(sources['new'], mapping, folder)
+    forward = mapping.card.direction == FORWARD
+    role, side = ('recycled', 'old') if forward else ('adapted', 'new')
+    if side not in sources:
+      raise InputError(
+        f'{adapter}: it maps old vectors, but no old encoder was named. Name '
+        'both or neither.'
+      )
+    mapped[role] = adapted(sources[side], mapping, folder)
   results = evaluate(
     retrieval_sets,
     sources.get('old'),
     sources['new'],
     workdir,
     independent=sources.get('independent'),
-    adapted=mapped,
+    adapted=mapped['adapted'],
+    recycled=mapped['recycled'],
   )
   write_report(results, workdir)
   return results

@@ -19,10 +19,14 @@ from safetensors import SafetensorError
 import safetensors.numpy
 
 from advbct_jax.adapters.kinds import ADAPTERS, find_kind
+from advbct_jax.adapters.pairs import BACKWARD, FORWARD
+from advbct_jax.adapters.spaces import Space
 from advbct_jax.atomic_files import write_text
 from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
+
+_SIDES = ('source', 'target')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +36,12 @@ class AdapterCard:
   Attributes:
     kind: a key of `ADAPTERS`.
     one_space: whether mapped vectors are as like each other as before.
-    new: `Card.identity` of the encoder whose vectors are mapped.
-    old: `Card.identity` of the encoder whose vectors they are mapped to.
+    new: `Card.identity` of the new encoder.
+    old: `Card.identity` of the old one.
     images: name, digest of the ids, and count of the images it was fitted to.
     options: the seed and the options of its kind.
+    direction: `backward`, if it maps new vectors to old ones, or `forward`, if
+      it maps old vectors to new ones.
   """
 
   kind: str
@@ -44,11 +50,33 @@ class AdapterCard:
   old: dict[str, Any]
   images: dict[str, Any]
   options: dict[str, Any]
+  direction: str = BACKWARD
+
+  @property
+  def source(self) -> dict[str, Any]:
+    """`Card.identity` of the encoder whose vectors are mapped."""
+    return self.old if self.direction == FORWARD else self.new
+
+  @property
+  def target(self) -> dict[str, Any]:
+    """`Card.identity` of the encoder whose vectors they are mapped to."""
+    return self.new if self.direction == FORWARD else self.old
+
+  def describe(self) -> dict[str, Any]:
+    """As `card.json` has it."""
+    described = dataclasses.asdict(self)
+    # Those from before there were directions have none, and keep their digest.
+    if self.direction == BACKWARD:
+      del described['direction']
+    return described
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-  """A map of the new encoder's vectors into the old encoder's space.
+  """A map of one encoder's vectors into another's space.
+
+  Backward, new vectors are mapped into the old space; forward, old vectors into
+  the new one.
 
   >>> import advbct_jax
   >>> vectors = np.random.default_rng(0).normal(size=(20, 3))
@@ -63,10 +91,15 @@ class Adapter:
   Attributes:
     card: what it is.
     parameters: arrays by name, as its kind has them.
+    source: what the vectors look like that it maps; None where it is from
+      before that was kept.
+    target: what those look like that it maps to.
   """
 
   card: AdapterCard
   parameters: dict[str, np.ndarray]
+  source: Space | None = None
+  target: Space | None = None
 
   @property
   def one_space(self) -> bool:
@@ -75,19 +108,24 @@ class Adapter:
 
   @property
   def dimension(self) -> int:
-    """The width of mapped vectors: D where it is one space, else D_old."""
-    return (self.card.new if self.one_space else self.card.old)['dimension']
+    """The width of mapped vectors.
+
+    That of the source where it is one space, backward; else the target's. An
+    index of the new space has no room for more.
+    """
+    keeps = self.one_space and self.card.direction == BACKWARD
+    return (self.card.source if keeps else self.card.target)['dimension']
 
   @property
   def compatible_dimension(self) -> int:
     """How many of the first components compare with old ones; 0 for all."""
-    width = self.card.old['dimension']
+    width = self.card.target['dimension']
     return width if width < self.dimension else 0
 
   @functools.cached_property
   def digest(self) -> str:
     """A digest of card and parameters."""
-    described = json.dumps(dataclasses.asdict(self.card), sort_keys=True)
+    described = json.dumps(self.card.describe(), sort_keys=True)
     digest = hashlib.sha256(described.encode())
     digest.update(safetensors.numpy.save(self.parameters))
     return digest.hexdigest()
@@ -96,21 +134,50 @@ class Adapter:
     """Maps vectors, which are brought to length 1 first.
 
     Args:
-      vectors: [N, D] new embeddings.
+      vectors: [N, D] source embeddings: new ones backward, old ones forward.
 
     Returns:
-      [N, D] where it is one space, else [N, D_old]; float32.
+      [N, `dimension`] float32.
 
     Raises:
       InputError: if the vectors have another width.
     """
-    if vectors.shape[1] != self.card.new['dimension']:
+    mapped = find_kind(self.card.kind).apply(
+      self.parameters, self._unit(vectors)
+    )
+    return mapped[:, : self.dimension]
+
+  def predict_uncertainty(self, vectors: np.ndarray) -> np.ndarray:
+    """Predicts how far off mapped vectors are.
+
+    What is farthest off gains most by being embedded anew.
+
+    Args:
+      vectors: [N, D] source embeddings.
+
+    Returns:
+      [N] σ.
+
+    Raises:
+      InputError: if the kind cannot say, or the vectors have another width.
+    """
+    predict = find_kind(self.card.kind).predict_uncertainty
+    if predict is None:
+      able = [name for name in ADAPTERS if ADAPTERS[name].predict_uncertainty]
+      raise InputError(
+        f'adapter: {self.card.kind} does not say how far off it is; wanted: '
+        f'{" or ".join(able)}.'
+      )
+    return predict(self.parameters, self._unit(vectors))
+
+  def _unit(self, vectors: np.ndarray) -> np.ndarray:
+    source = self.card.source
+    if vectors.shape[1] != source['dimension']:
       raise InputError(
         f'adapter: vectors of width {vectors.shape[1]}; wanted: vectors of '
-        f'{self.card.new["encoder"]}, of width {self.card.new["dimension"]}.'
+        f'{source["encoder"]}, of width {source["dimension"]}.'
       )
-    unit = unit_rows(np.asarray(vectors, np.float32))
-    return find_kind(self.card.kind).apply(self.parameters, unit)
+    return unit_rows(np.asarray(vectors, np.float32))
 
 
 def save_adapter(adapter: Adapter, folder: pathlib.Path | str) -> None:
@@ -137,8 +204,16 @@ def save_adapter(adapter: Adapter, folder: pathlib.Path | str) -> None:
   folder = pathlib.Path(folder)
   if is_fitted(folder, adapter.card):
     return
-  weights = safetensors.numpy.save(adapter.parameters)
-  described = dataclasses.asdict(adapter.card) | {
+  weights = safetensors.numpy.save(
+    adapter.parameters
+    | {
+      f'{side}.{field}': np.asarray(array)
+      for side in _SIDES
+      if (space := getattr(adapter, side))
+      for field, array in dataclasses.asdict(space).items()
+    }
+  )
+  described = adapter.card.describe() | {
     'weights_sha256': hashlib.sha256(weights).hexdigest()
   }
   try:
@@ -218,7 +293,12 @@ def load_adapter(folder: pathlib.Path | str) -> Adapter:
     for identity in (card.new, card.old):
       identity.setdefault('compute_dtype', UNSAID_COMPUTE_DTYPE)
     weights = (folder / 'weights.safetensors').read_bytes()
-    parameters = safetensors.numpy.load(weights)
+    arrays = safetensors.numpy.load(weights)
+    spaces = {
+      side: Space(**fields)
+      for side in _SIDES
+      if (fields := _pop_fields(arrays, f'{side}.'))
+    }
   except OSError as error:
     raise InputError(
       f'{folder}: no adapter here ({error}). Wanted: the folder that advbct '
@@ -242,4 +322,12 @@ def load_adapter(folder: pathlib.Path | str) -> Adapter:
       f'the kinds are {", ".join(ADAPTERS)}. One of the two was changed; '
       'remove the adapter and fit it again.'
     )
-  return Adapter(card, parameters)
+  return Adapter(card, arrays, **spaces)
+
+
+def _pop_fields(
+  arrays: dict[str, np.ndarray], prefix: str
+) -> dict[str, np.ndarray]:
+  """Takes out the arrays whose names begin so, by the rest of their names."""
+  names = [name for name in arrays if name.startswith(prefix)]
+  return {name.removeprefix(prefix): arrays.pop(name) for name in names}

@@ -1,12 +1,16 @@
 """Fits an adapter to what two encoders said about the same images."""
 
+import pathlib
 from typing import Any
+import warnings
 
 import numpy as np
 
-from advbct_jax.adapters.adapter import Adapter, AdapterCard
-from advbct_jax.adapters.kinds import find_kind
-from advbct_jax.adapters.pairs import Pairs
+from advbct_jax.adapters.adapter import Adapter, AdapterCard, load_adapter
+from advbct_jax.adapters.kinds import check_widths, find_kind
+from advbct_jax.adapters.pairs import FORWARD, Pairs
+from advbct_jax.adapters.plausibility import require_related
+from advbct_jax.adapters.spaces import describe_space
 from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
@@ -15,15 +19,21 @@ from advbct_jax.errors import InputError
 _FEWEST_IMAGES = 10
 
 
+class FewPairsWarning(UserWarning):
+  """There are fewer different pairs than source components."""
+
+
 def fit_adapter(
   kind: str,
   new_store: EmbeddingStore,
   old_store: EmbeddingStore,
   *,
   seed: int = 0,
+  direction: str | None = None,
+  prior: Adapter | pathlib.Path | str | None = None,
   **options: Any,
 ) -> Adapter:
-  """Fits a map of new vectors to old ones.
+  """Fits a map between the vectors of two encoders.
 
   >>> import advbct_jax
   >>> vectors = np.random.default_rng(0).normal(size=(20, 3))
@@ -40,20 +50,57 @@ def fit_adapter(
     old_store: the old encoder's vectors, of width D_old, of the same images and
       maybe others, in any order.
     seed: of whatever is random.
+    direction: `backward` maps new vectors to old ones, `forward` old vectors to
+      new ones; None for the kind's usual one.
+    prior: an earlier rotation between encoders of these widths, or the folder
+      that it is kept in, which few pairs draw towards; None for the identity.
     **options: of the kind; see its `fit`.
 
   Returns:
     The adapter.
 
   Raises:
-    InputError: if there is no such kind or option, if the old store lacks
-      images, if the widths don't fit the kind, or if there are fewer images
-      than new components, those with a zero vector left out.
+    InputError: if there is no such kind, direction or option, if the old store
+      lacks images, if the widths don't fit the kind, if there are fewer than 10
+      images, those with a zero vector left out, or if the two stores have
+      nothing in common.
   """
-  card = plan_adapter(kind, new_store, old_store, seed=seed, **options)
-  pairs = Pairs(new_store, old_store)
+  prior = _open_prior(prior)
+  card = plan_adapter(
+    kind,
+    new_store,
+    old_store,
+    seed=seed,
+    direction=direction,
+    prior=prior,
+    **options,
+  )
+  pairs = Pairs(new_store, old_store, card.direction)
   _require_enough(new_store, len(pairs), 'images whose vectors are not zero')
-  return Adapter(card, find_kind(kind).fit(pairs, **card.options))
+  require_related(pairs)
+  if pairs.few:
+    warnings.warn(
+      f'{pairs.describe_count()} are few for {pairs.width} components, so the '
+      'map is shrunk as far as held-out pairs say; wanted: '
+      f'{pairs.width} or more, better many times as many.',
+      FewPairsWarning,
+      stacklevel=2,
+    )
+  given = dict(card.options)
+  if prior is not None:
+    given['prior'] = prior.parameters['rotation']
+  # What is laid out by columns would be saved as if by rows.
+  parameters = {
+    name: np.ascontiguousarray(array)
+    for name, array in find_kind(kind).fit(pairs, **given).items()
+  }
+  survey = pairs.survey
+  return Adapter(
+    card,
+    parameters,
+    describe_space(survey.source),
+    describe_space(survey.target),
+  )
 
 
 def plan_adapter(
@@ -62,14 +109,25 @@ def plan_adapter(
   old_store: EmbeddingStore,
   *,
   seed: int = 0,
+  direction: str | None = None,
+  prior: Adapter | pathlib.Path | str | None = None,
   **options: Any,
 ) -> AdapterCard:
   """Says what `fit_adapter` would fit; takes and raises the same."""
-  known = find_kind(kind).options
-  if unknown := sorted(options.keys() - known.keys()):
+  known, extras = find_kind(kind).options, find_kind(kind).extras
+  directions = find_kind(kind).directions
+  direction = direction or directions[0]
+  if direction not in directions:
+    raise InputError(
+      f'adapter: {kind} was asked for with the direction {direction!r}; '
+      f'wanted: {" or ".join(directions)}.'
+    )
+  prior = _open_prior(prior)
+  told = options | ({} if prior is None else {'prior': prior.digest})
+  if unknown := sorted(told.keys() - {*known, *extras}):
     raise InputError(
       f'adapter: {kind} was told {", ".join(unknown)}; wanted: '
-      f'{", ".join(["seed", *known])}.'
+      f'{", ".join(["seed", *known, *extras])}.'
     )
   _require_enough(new_store, new_store.card.count, 'images')
   new, old = new_store.card.identity(), old_store.card.identity()
@@ -78,9 +136,14 @@ def plan_adapter(
       f'{new_store.path} and {old_store.path} are of one encoder '
       f'({new["encoder"]}, {new["weights"]}); wanted: stores of two.'
     )
+  check_widths(kind, new['dimension'], old['dimension'], direction)
+  if prior is not None:
+    _require_alike(prior.card, kind, direction, new, old)
+  # A map forward that leaves components out is not one space.
+  whole = direction != FORWARD or old['dimension'] <= new['dimension']
   return AdapterCard(
     kind=kind,
-    one_space=find_kind(kind).one_space,
+    one_space=find_kind(kind).one_space and whole,
     new=new,
     old=old,
     images={
@@ -88,14 +151,15 @@ def plan_adapter(
       'ids_digest': new_store.card.ids_digest,
       'count': new_store.card.count,
     },
-    options={'seed': seed, **known, **options},
+    options={'seed': seed, **known, **told},
+    direction=direction,
   )
 
 
 def mean_cosine(
   adapter: Adapter, new_store: EmbeddingStore, old_store: EmbeddingStore
 ) -> float:
-  """How like the old vectors of the same images mapped vectors are.
+  """How like the vectors that it maps to mapped vectors are.
 
   Args:
     adapter: maps.
@@ -107,18 +171,45 @@ def mean_cosine(
     left out.
   """
   total, count = 0.0, 0
-  for rows, new, old in Pairs(new_store, old_store).chunks():
-    mapped = adapter.apply(new)[:, : old.shape[1]]
-    total += np.sum(unit_rows(mapped) * old, dtype=np.float64)
+  pairs = Pairs(new_store, old_store, adapter.card.direction)
+  for rows, source, target in pairs.chunks():
+    mapped = adapter.apply(source)[:, : target.shape[1]]
+    total += np.sum(unit_rows(mapped) * target, dtype=np.float64)
     count += len(rows)
   return total / count
 
 
-def _require_enough(store: EmbeddingStore, count: int, what: str) -> None:
-  fewest = max(store.card.dimension, _FEWEST_IMAGES)
-  if count < fewest:
+def _open_prior(prior: Adapter | pathlib.Path | str | None) -> Adapter | None:
+  return load_adapter(prior) if isinstance(prior, str | pathlib.Path) else prior
+
+
+def _require_alike(
+  prior: AdapterCard,
+  kind: str,
+  direction: str,
+  new: dict[str, Any],
+  old: dict[str, Any],
+) -> None:
+  """Refuses a prior that is no rotation between spaces of these widths."""
+  found = (
+    prior.kind,
+    prior.direction,
+    prior.new['dimension'],
+    prior.old['dimension'],
+  )
+  wanted = (kind, direction, new['dimension'], old['dimension'])
+  if found != wanted:
     raise InputError(
-      f'{store.path}: {count} {what}. A map of {store.card.dimension} '
-      f'components is not known from so few; wanted: {fewest} or more, better '
-      'many times as many. Embed more.'
+      'adapter: the prior is {} {} between widths {} and {}; wanted: {} {} '
+      'between {} and {}. Name another, or none.'.format(*found, *wanted)
+    )
+
+
+def _require_enough(store: EmbeddingStore, count: int, what: str) -> None:
+  if count < _FEWEST_IMAGES:
+    width = store.card.dimension
+    raise InputError(
+      f'{store.path}: {count} {what}. A map of {width} components is not known '
+      f'from so few; wanted: {_FEWEST_IMAGES} or more, better {width} and many '
+      'times as many. Embed more.'
     )

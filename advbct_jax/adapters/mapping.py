@@ -7,9 +7,15 @@ import pathlib
 import tqdm
 
 from advbct_jax.adapters.adapter import Adapter
+from advbct_jax.adapters.plausibility import require_source
 from advbct_jax.data.images import ImageSet
 from advbct_jax.embeddings.sources import Source, store_name
-from advbct_jax.embeddings.store import Card, EmbeddingStore, create_store
+from advbct_jax.embeddings.store import (
+  Card,
+  EmbeddingStore,
+  create_store,
+  is_store,
+)
 from advbct_jax.errors import InputError
 
 
@@ -23,12 +29,19 @@ def adapted_card(adapter: Adapter, card: Card) -> Card:
   Raises:
     InputError: if it is of another encoder; the message says what differs.
   """
-  found, wanted = card.identity(), adapter.card.new
+  found, wanted = card.identity(), adapter.card.source
   if differences := [
     f'{name}: {found[name]} there, wanted {wanted[name]}'
     for name in wanted
     if found[name] != wanted[name]
   ]:
+    if found == adapter.card.target:
+      raise InputError(
+        f'adapter: it is {adapter.card.direction}, and maps to the vectors of '
+        f'{found["encoder"]} that {card.images} has, not from them. Name a '
+        f'store of {wanted["encoder"]}, or fit an adapter of the other '
+        'direction.'
+      )
     raise InputError(
       f'adapter: it was not fitted for the vectors of {card.images}:\n  '
       + '\n  '.join(differences)
@@ -74,10 +87,19 @@ def adapt_store(
     The complete store; it has the ids and labels of the other.
 
   Raises:
-    InputError: if the store is of another encoder, or another store is at the
-      path.
+    InputError: if the store is of another encoder, if its vectors look like
+      those that the adapter maps to, or if another store is at the path.
+
+  Warns:
+    OutOfDomainWarning: if its vectors are unlike those that the adapter was
+      fitted to.
   """
   card = adapted_card(adapter, store.card)
+  first = None
+  # What is there already was found fit when it was begun.
+  if store.chunk_count and not is_store(path):
+    first = store.read_chunk(0)
+    require_source(adapter, store, first)
   mapped = create_store(path, card, store.ids(), store.labels())
   if mapped.card.complete:
     return mapped
@@ -92,7 +114,9 @@ def adapt_store(
     for chunk in tqdm.tqdm(
       mapped.missing_chunks(), desc='mapping', unit=' chunks', disable=None
     ):
-      mapped.write_chunk(chunk, adapter.apply(store.read_chunk(chunk)))
+      # What was looked at need not be read again.
+      rows = store.read_chunk(chunk) if chunk or first is None else first
+      mapped.write_chunk(chunk, adapter.apply(rows))
     return mapped.finish()
 
 

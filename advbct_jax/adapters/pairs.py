@@ -1,13 +1,43 @@
 """What two encoders said about the same images, side by side."""
 
 from collections.abc import Iterator
+import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
 from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
+
+BACKWARD = 'backward'
+FORWARD = 'forward'
+
+# What is looked at of either side, spread over it: enough for 64 principal
+# directions, and 80 MiB at 1280 components.
+_MAX_SAMPLED = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+  """What one reading of all pairs tells.
+
+  Attributes:
+    directed: [N] booleans: which images have two vectors that are not all zero.
+    source: [M, D] unit vectors of at most 8192 of these, evenly spread.
+    target: [M, D_target] those that they are mapped to.
+  """
+
+  directed: np.ndarray
+  source: np.ndarray
+  target: np.ndarray
+
+  @functools.cached_property
+  def distinct(self) -> int:
+    """How many of the M pairs differ from all before them."""
+    joined = np.concatenate([self.source, self.target], axis=1)
+    return len({row.tobytes() for row in joined})
 
 
 class Pairs:
@@ -18,44 +48,86 @@ class Pairs:
   direction, and would draw every map towards nothing. Rows are read a chunk at
   a time.
 
+  A map takes *source* vectors to *target* vectors: backward new to old ones,
+  forward old to new ones.
+
   Attributes:
-    new: the new encoder's store, of N images and width D.
-    old: the old encoder's, which has these images and maybe more, of width
-      D_old.
+    new: the new encoder's store, of N images.
+    old: the old encoder's, which has these images and maybe more.
+    direction: `backward` or `forward`.
+    width: D, of source vectors.
+    target_width: of target vectors.
   """
 
-  def __init__(self, new: EmbeddingStore, old: EmbeddingStore):
+  def __init__(
+    self, new: EmbeddingStore, old: EmbeddingStore, direction: str = BACKWARD
+  ):
     """Matches the rows.
 
     Args:
       new: a complete store.
       old: a complete store of the same images in any order.
+      direction: of the map that is to be fitted.
 
     Raises:
       InputError: if the old store lacks images of the new one.
     """
     self.new = new
     self.old = old
+    self.direction = direction
+    widths = (new.card.dimension, old.card.dimension)
+    self.width, self.target_width = self._in_order(*widths)
     self._old_rows = _match(new, old)
 
   def __len__(self) -> int:
     """The number of pairs, those with a zero vector left out."""
     return int(self.directed.sum())
 
-  @functools.cached_property
+  @property
+  def few(self) -> bool:
+    """Whether there are fewer different pairs than source components."""
+    return min(len(self), self._distinct()) < self.width
+
+  def describe_count(self) -> str:
+    """Says how many pairs there are, and how many differ if not all do."""
+    distinct = self._distinct()
+    if distinct >= min(len(self), self.width):
+      return f'{len(self)} pairs'
+    return f'{len(self)} pairs, of which {distinct} differ,'
+
+  def _distinct(self) -> int:
+    """How many pairs differ, as far as the survey's sample tells."""
+    survey = self.survey
+    if survey.distinct == len(survey.source):
+      return len(self)  # Among those that were not sampled may be more.
+    return survey.distinct
+
+  @property
   def directed(self) -> np.ndarray:
     """[N] booleans: which images have two vectors that are not all zero."""
-    directed = np.zeros(self.new.card.count, bool)
-    for rows, _, _ in self.chunks():
+    return self.survey.directed
+
+  @functools.cached_property
+  def survey(self) -> Survey:
+    """Reads all pairs once, and keeps some."""
+    count = self.new.card.count
+    directed = np.zeros(count, bool)
+    # Not the first ones: stores are often in the order of their classes.
+    sampled = np.zeros(count, bool)
+    sampled[np.linspace(0, count - 1, min(count, _MAX_SAMPLED), dtype=int)] = 1
+    sources, targets = [], []
+    for rows, source, target in self.chunks():
       directed[rows] = True
-    return directed
+      sources.append(source[sampled[rows]])
+      targets.append(target[sampled[rows]])
+    return Survey(directed, np.concatenate(sources), np.concatenate(targets))
 
   def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Reads all pairs in order.
 
     Yields:
-      The positions [n] in the new store of a chunk's images, their new unit
-      vectors [n, D], and their old ones [n, D_old], both float32.
+      The positions [n] in the new store of a chunk's images, their source unit
+      vectors [n, D], and their target ones [n, D_target], both float32.
     """
     for chunk in range(self.new.chunk_count):
       rows = np.arange(self.new.card.count)[self.new.rows_of(chunk)]
@@ -64,7 +136,7 @@ class Pairs:
       kept = new.any(axis=1) & old.any(axis=1)
       if not kept.all():  # Else nothing need be copied.
         rows, new, old = rows[kept], new[kept], old[kept]
-      yield rows, _unit(new), _unit(old)
+      yield rows, *self._in_order(_unit(new), _unit(old))
 
   def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Reads some pairs.
@@ -73,10 +145,10 @@ class Pairs:
       rows: [M] positions in the new store, of `directed` images.
 
     Returns:
-      New unit vectors [M, D] and old ones [M, D_old], both float32.
+      Source unit vectors [M, D] and target ones [M, D_target], both float32.
     """
-    new = self.new.read_rows(rows)
-    return _unit(new), _unit(self.old.read_rows(self._old_rows[rows]))
+    new = _unit(self.new.read_rows(rows))
+    return self._in_order(new, _unit(self.old.read_rows(self._old_rows[rows])))
 
   def held_out(self, seed: int) -> np.ndarray:
     """A tenth of the pairs, at least one, by seed: [N] booleans."""
@@ -85,6 +157,10 @@ class Pairs:
     shuffled = np.random.default_rng(seed).permutation(rows)
     mask[shuffled[: max(len(rows) // 10, 1)]] = True
     return mask
+
+  def _in_order(self, new: Any, old: Any) -> tuple[Any, Any]:
+    """Source first."""
+    return (old, new) if self.direction == FORWARD else (new, old)
 
 
 def _match(new: EmbeddingStore, old: EmbeddingStore) -> np.ndarray:

@@ -21,7 +21,7 @@ from advbct_jax.errors import InputError
 
 # Pairs in memory while it trains, more than its steps see by default: 2 GiB at
 # 1024 float32 a vector. The ridge map is fitted to all.
-_MAX_PAIRS = 2**18
+MAX_PAIRS = 2**18
 _MEASURED_EVERY = 50
 
 
@@ -35,13 +35,13 @@ def fit(
   batch_size: int,
   learning_rate: float,
 ) -> dict[str, np.ndarray]:
-  """Trains the map by Adam on 1 − cos(map(f̂), ô).
+  """Trains the map by Adam on 1 − cos(map(x), y).
 
   A tenth of the images is held out. Every 50 steps the map is measured on them,
   and the best one is kept, be it the start.
 
   Args:
-    pairs: N pairs of width D and D_old.
+    pairs: N pairs of width D and D_target.
     seed: of the held-out images, the hidden layer's start and the batches.
     penalty: of the ridge map that it starts from; see `ridge.fit`.
     hidden: width H of the hidden layer; 0 for 2·D.
@@ -50,8 +50,8 @@ def fit(
     learning_rate: of Adam; it falls to zero along a cosine.
 
   Returns:
-    `weights` [D, D_old], `bias` [D_old], `hidden_weights` [D, H],
-    `hidden_bias` [H] and `out_weights` [H, D_old].
+    `weights` [D, D_target], `bias` [D_target], `hidden_weights` [D, H],
+    `hidden_bias` [H] and `out_weights` [H, D_target].
 
   Raises:
     InputError: if the penalty, the hidden width, the steps, the batch size or
@@ -67,12 +67,12 @@ def fit(
   held_out = pairs.held_out(seed)
   parameters = _start(pairs, held_out, seed, penalty, hidden)
   random = np.random.default_rng([seed, 1])
-  kept_rows = _sample(
-    random, np.flatnonzero(pairs.directed & ~held_out), _MAX_PAIRS
+  kept_rows = sample_rows(
+    random, np.flatnonzero(pairs.directed & ~held_out), MAX_PAIRS
   )
   new, old = pairs.read(kept_rows)
   measured = pairs.read(
-    _sample(random, np.flatnonzero(held_out), _MAX_PAIRS // 10)
+    sample_rows(random, np.flatnonzero(held_out), MAX_PAIRS // 10)
   )
   optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
   state = optimizer.init(parameters)
@@ -97,7 +97,7 @@ def apply(parameters: Any, vectors: Any) -> Any:
     vectors: [N, D] unit vectors.
 
   Returns:
-    [N, D_old], not normalised.
+    [N, D_target], not normalised.
   """
   hidden = vectors @ parameters['hidden_weights'] + parameters['hidden_bias']
   rectified = hidden * (hidden > 0)
@@ -132,10 +132,19 @@ def _start(
   }
 
 
-def _sample(
+def sample_rows(
   random: np.random.Generator, rows: np.ndarray, most: int
 ) -> np.ndarray:
-  """At most some of the rows, [≤ most] ascending."""
+  """Draws rows where there are too many.
+
+  Args:
+    random: draws.
+    rows: [N] ascending.
+    most: how many are wanted at most.
+
+  Returns:
+    [min(N, most)] of them, ascending.
+  """
   if len(rows) <= most:
     return rows
   return np.sort(random.choice(rows, most, replace=False))
@@ -143,7 +152,7 @@ def _sample(
 
 @jax.jit
 def _loss(parameters: Any, new: jax.Array, old: jax.Array) -> jax.Array:
-  """The mean of 1 − cos(map(f̂), ô) over [B, D] and [B, D_old]."""
+  """The mean of 1 − cos(map(x), y) over [B, D] and [B, D_target]."""
   # GPUs and TPUs would otherwise round what `apply` computes in full on the
   # host, and the best of the maps would be chosen by that. The gradient's
   # products are as precise.

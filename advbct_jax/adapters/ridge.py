@@ -1,4 +1,4 @@
-"""Linear least squares with a bias, from new unit vectors to old ones.
+"""Linear least squares with a bias, from source unit vectors to target ones.
 
 References:
   Hoerl and Kennard, "Ridge regression: biased estimation for nonorthogonal
@@ -12,7 +12,7 @@ import numpy as np
 from advbct_jax.adapters.pairs import Pairs
 from advbct_jax.errors import InputError
 
-# As parts of the mean variance of a new component.
+# As parts of the mean variance of a source component.
 _PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
@@ -23,9 +23,9 @@ class Sums:
   Attributes:
     count: N, or the sum of their weights.
     x: [D] Σ x.
-    y: [D_old] Σ y.
+    y: [D_target] Σ y.
     xx: [D, D] Σ xᵀx.
-    xy: [D, D_old] Σ xᵀy.
+    xy: [D, D_target] Σ xᵀy.
     yy: Σ ‖y‖².
   """
 
@@ -38,7 +38,7 @@ class Sums:
 
   @classmethod
   def of(cls, x: np.ndarray, y: np.ndarray) -> 'Sums':
-    """The sums over [n, D] and [n, D_old]."""
+    """The sums over [n, D] and [n, D_target]."""
     # Products in float32 and their sums in float64: a chunk is short, and
     # converting it would double what is in memory.
     return cls(
@@ -78,15 +78,15 @@ def fit(
   """Fits the map, from sums over all pairs.
 
   Args:
-    pairs: N pairs of width D and D_old.
+    pairs: N pairs of width D and D_target.
     seed: of the images that are held out to choose a penalty.
-    penalty: on the squared weights, in parts of the mean variance of a new
+    penalty: on the squared weights, in parts of the mean variance of a source
       component. None takes the one of 1e-5, 1e-4, …, 1 that, fitted to nine
       tenths of the images, has the least squared error on the others; the map
       is then fitted to all.
 
   Returns:
-    `weights` [D, D_old] and `bias` [D_old].
+    `weights` [D, D_target] and `bias` [D_target].
 
   Raises:
     InputError: if the penalty is not above zero.
@@ -108,7 +108,7 @@ def apply(parameters: dict[str, np.ndarray], vectors: np.ndarray) -> np.ndarray:
     vectors: [N, D] unit vectors.
 
   Returns:
-    [N, D_old], not normalised.
+    [N, D_target], not normalised.
   """
   return vectors @ parameters['weights'] + parameters['bias']
 
@@ -120,13 +120,14 @@ def sum_pairs(pairs: Pairs, held_out: np.ndarray) -> tuple[Sums, Sums]:
     pairs: N pairs.
     held_out: [N] booleans.
   """
-  width, old_width = pairs.new.card.dimension, pairs.old.card.dimension
-  nothing = Sums.of(np.zeros((0, width)), np.zeros((0, old_width)))
+  nothing = Sums.of(
+    np.zeros((0, pairs.width)), np.zeros((0, pairs.target_width))
+  )
   sums = [nothing, nothing]
-  for rows, new, old in pairs.chunks():
+  for rows, source, target in pairs.chunks():
     for side in (0, 1):
       mine = held_out[rows] == side
-      sums[side] += Sums.of(new[mine], old[mine])
+      sums[side] += Sums.of(source[mine], target[mine])
   return sums[0], sums[1]
 
 
@@ -134,7 +135,7 @@ def choose_penalty(kept: Sums, held_out: Sums) -> float:
   """The penalty whose map of the one part errs least on the other."""
   return min(
     _PENALTIES,
-    key=lambda penalty: _squared_error(held_out, *solve(kept, penalty)),
+    key=lambda penalty: squared_error(held_out, *solve(kept, penalty)),
   )
 
 
@@ -143,10 +144,10 @@ def solve(sums: Sums, penalty: float) -> tuple[np.ndarray, np.ndarray]:
 
   Args:
     sums: over N pairs.
-    penalty: in parts of the mean variance of a new component.
+    penalty: in parts of the mean variance of a source component.
 
   Returns:
-    Weights [D, D_old] and bias [D_old], float64.
+    Weights [D, D_target] and bias [D_target], float64.
 
   Raises:
     InputError: if the penalty is not above zero.
@@ -159,7 +160,7 @@ def solve(sums: Sums, penalty: float) -> tuple[np.ndarray, np.ndarray]:
   mean_x, mean_y = sums.x / sums.count, sums.y / sums.count
   variance = sums.xx - sums.count * np.outer(mean_x, mean_x)
   covariance = sums.xy - sums.count * np.outer(mean_x, mean_y)
-  # New vectors that are all the same have no variance; any weights will do.
+  # Source vectors that are all the same have no variance; any weights will do.
   scale = max(np.trace(variance) / len(variance), np.finfo(float).tiny)
   weights = np.linalg.solve(
     variance + penalty * scale * np.eye(len(variance)), covariance
@@ -167,8 +168,14 @@ def solve(sums: Sums, penalty: float) -> tuple[np.ndarray, np.ndarray]:
   return weights, mean_y - mean_x @ weights
 
 
-def _squared_error(sums: Sums, weights: np.ndarray, bias: np.ndarray) -> float:
-  """Σ ‖xW + b − y‖² from the sums alone."""
+def squared_error(sums: Sums, weights: np.ndarray, bias: np.ndarray) -> float:
+  """Σ ‖xW + b − y‖², from sums alone.
+
+  Args:
+    sums: over N pairs.
+    weights: [D, D_target] W.
+    bias: [D_target] b.
+  """
   mapped = sums.x @ weights
   return float(
     sums.yy

@@ -1,10 +1,10 @@
-"""Maps of a new encoder's vectors into the old encoder's space."""
+"""Maps between the vectors of two encoders."""
 
 import argparse
 from collections.abc import Sequence
 import pathlib
 
-from advbct_jax.command_line import exit_with_message
+from advbct_jax.command_line import exit_with_message, warnings_in_a_line
 from advbct_jax.commands.parsing import Parser
 
 
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments: what follows the command's name; None takes `sys.argv`.
   """
   flags = parse(arguments)
-  with exit_with_message():
+  with exit_with_message(), warnings_in_a_line():
     flags.run(flags)
 
 
@@ -23,40 +23,82 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   """Reads the command line, or ends the program."""
   parser = Parser(
     prog='advbct adapters',
-    description="Maps of a new encoder's vectors into the old encoder's "
-    'space, fitted after both were trained.',
+    description='Maps between the vectors of two encoders, fitted after both '
+    'were trained.',
   )
   commands = parser.add_subparsers(dest='command', required=True)
   fit = commands.add_parser(
     'fit',
     help='fits an adapter',
+    usage='%(prog)s [options] [KIND] NEW_STORE OLD_STORE ADAPTER',
     description='Fits an adapter to two stores of the same images, in any '
-    'order. Where the same one is there already, nothing is done.',
+    'order, and writes it to the folder ADAPTER. Where the same one is there '
+    'already, nothing is done. KIND is procrustes (the default), ridge, '
+    'residual_mlp, drift, diagonal_procrustes, whitened_procrustes, '
+    'low_rank_affine, lambda_orthogonal or fastfill.',
   )
-  fit.add_argument('kind', help='procrustes, ridge or residual_mlp')
-  fit.add_argument('new_store', type=pathlib.Path)
-  fit.add_argument('old_store', type=pathlib.Path)
-  fit.add_argument('adapter', type=pathlib.Path, help='its folder')
+  fit.add_argument('names', nargs='+', help=argparse.SUPPRESS)
+  fit.add_argument(
+    '--direction',
+    choices=('backward', 'forward'),
+    help='backward maps new vectors (queries) into the old space, forward old '
+    'ones (the gallery) into the new space (backward; of fastfill forward)',
+  )
   fit.add_argument(
     '--seed', type=int, default=0, help='of all that is random (%(default)s)'
   )
   fit.add_argument(
     '--penalty',
     type=float,
-    help='of ridge, and of the ridge map that residual_mlp starts from, in '
-    'parts of the mean variance of a component (chosen on a held-out tenth)',
+    help='of ridge, of low_rank_affine and of the ridge map that residual_mlp '
+    'and fastfill start from, in parts of the mean variance of a component '
+    '(chosen on a held-out tenth)',
   )
   fit.add_argument(
     '--hidden',
     type=int,
-    help="width of residual_mlp's hidden layer (twice the new vectors')",
-  )
-  fit.add_argument('--steps', type=int, help='of residual_mlp (500)')
-  fit.add_argument(
-    '--batch_size', type=int, help='vectors a step of residual_mlp (512)'
+    help="width of the hidden layers of residual_mlp (twice the source's) and "
+    'fastfill (512)',
   )
   fit.add_argument(
-    '--learning_rate', type=float, help="of residual_mlp's Adam (0.001)"
+    '--steps',
+    type=int,
+    help='of residual_mlp (500), fastfill (300) and lambda_orthogonal (200)',
+  )
+  fit.add_argument(
+    '--batch_size',
+    type=int,
+    help='vectors a step of residual_mlp (512) and fastfill (256)',
+  )
+  fit.add_argument(
+    '--learning_rate',
+    type=float,
+    help='of the Adam of residual_mlp, lambda_orthogonal (0.001) and fastfill '
+    '(0.0005)',
+  )
+  fit.add_argument('--rank', type=int, help='of low_rank_affine (64)')
+  fit.add_argument(
+    '--threshold',
+    type=float,
+    help='λ of lambda_orthogonal: how far from a rotation is free (12)',
+  )
+  fit.add_argument(
+    '--sharpness',
+    type=float,
+    help='α of lambda_orthogonal: how suddenly it is free no more (1)',
+  )
+  fit.add_argument(
+    '--shrinkage',
+    type=float,
+    help='of procrustes towards --prior, in further pairs a pair (chosen by '
+    'cross-validation where pairs are fewer than components or there is a '
+    'prior, else 0); of the covariances of whitened_procrustes (chosen)',
+  )
+  fit.add_argument(
+    '--prior',
+    type=pathlib.Path,
+    help='an earlier adapter that procrustes shrinks towards (the identity, '
+    'between equal widths)',
   )
   fit.set_defaults(run=_fit)
   apply = commands.add_parser(
@@ -69,7 +111,29 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   apply.add_argument('store', type=pathlib.Path)
   apply.add_argument('out_store', type=pathlib.Path)
   apply.set_defaults(run=_apply)
-  return parser.parse_args(arguments)
+  flags, rest = parser.parse_known_args(arguments)
+  # Names may stand on both sides of an option; argparse takes the first ones.
+  if flags.command == 'fit' and not any(name.startswith('-') for name in rest):
+    flags.names, rest = [*flags.names, *rest], []
+  if rest:
+    parser.error(f'unrecognized arguments: {" ".join(rest)}')
+  if flags.command == 'fit':
+    _name(flags, fit)
+  return flags
+
+
+def _name(flags: argparse.Namespace, parser: Parser) -> None:
+  """Gives the names of `fit` their meanings."""
+  if not 3 <= len(flags.names) <= 4:
+    parser.error(
+      f'{len(flags.names)} names were given ({" ".join(flags.names)}); wanted: '
+      '[KIND] NEW_STORE OLD_STORE ADAPTER'
+    )
+  *kind, new_store, old_store, adapter = flags.names
+  flags.kind = kind[0] if kind else 'procrustes'
+  flags.new_store = pathlib.Path(new_store)
+  flags.old_store = pathlib.Path(old_store)
+  flags.adapter = pathlib.Path(adapter)
 
 
 def _fit(flags: argparse.Namespace) -> None:
@@ -85,7 +149,10 @@ def _fit(flags: argparse.Namespace) -> None:
   new, old = open_store(flags.new_store), open_store(flags.old_store)
   options = {
     name: getattr(flags, name)
-    for name in ('penalty', 'hidden', 'steps', 'batch_size', 'learning_rate')
+    for name in (
+      *('penalty', 'hidden', 'steps', 'batch_size', 'learning_rate', 'rank'),
+      *('threshold', 'sharpness', 'shrinkage', 'prior', 'direction'),
+    )
     if getattr(flags, name) is not None
   }
   card = plan_adapter(flags.kind, new, old, seed=flags.seed, **options)
@@ -94,11 +161,13 @@ def _fit(flags: argparse.Namespace) -> None:
     return
   adapter = fit_adapter(flags.kind, new, old, seed=flags.seed, **options)
   save_adapter(adapter, flags.adapter)
-  pairs = Pairs(new, old)
+  pairs = Pairs(new, old, card.direction)
+  side = 'new' if card.direction == 'forward' else 'old'
   print(
-    f'{flags.adapter}: {flags.kind}, width {new.card.dimension} to '
+    f'{flags.adapter}: {flags.kind}, width {pairs.width} to '
     f'{adapter.dimension}, fitted to {len(pairs)} images; their mapped and '
-    f'old vectors have a mean cosine of {mean_cosine(adapter, new, old):.3f}'
+    f'{side} vectors have a mean cosine of '
+    f'{mean_cosine(adapter, new, old):.3f}'
   )
   if zeros := new.card.count - len(pairs):
     print(

@@ -6,7 +6,7 @@ import sys
 
 from absl import flags
 
-from advbct_jax.command_line import exit_with_message
+from advbct_jax.command_line import exit_with_message, warnings_in_a_line
 from advbct_jax.commands.parsing import parse_flags
 from advbct_jax.errors import InputError
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: what follows the command's name; None takes `sys.argv`.
   """
-  with exit_with_message():
+  with exit_with_message(), warnings_in_a_line():
     values = parse(sys.argv[1:] if arguments is None else arguments)
     from advbct_jax.api import evaluate
     from advbct_jax.embeddings.store import is_store
@@ -66,7 +66,8 @@ def parse(arguments: Sequence[str]) -> flags.FlagValues:
     (
       'adapter',
       "the folder of an adapter, which maps the new encoder's vectors where "
-      'they are compared with old ones (advbct adapters fit)',
+      "they are compared with old ones, or the old gallery's where new ones "
+      'search it (advbct adapters fit)',
     ),
     ('data_root', 'where each NAME of --data lies'),
     ('workdir', 'where results go; NEW/evaluation by default'),

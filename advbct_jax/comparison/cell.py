@@ -7,7 +7,7 @@ import ml_collections
 
 from advbct_jax.adapters.adapter import save_adapter
 from advbct_jax.adapters.fitting import fit_adapter
-from advbct_jax.adapters.procrustes import require_widths
+from advbct_jax.adapters.kinds import check_widths, find_kind
 from advbct_jax.comparison.grid import Job, stores_of
 from advbct_jax.comparison.runner import is_done
 from advbct_jax.data.named_sets import open_retrieval_sets
@@ -98,10 +98,12 @@ def check_jobs(jobs: Sequence[Job]) -> None:
   configs = {job.name: job.config for job in jobs}
   for job in jobs:
     try:
-      # The other adapters map between any two widths.
-      if job.adapter == 'procrustes':
-        require_widths(
-          job.config.model.dimension, configs[job.old].model.dimension
+      if job.adapter:
+        check_widths(
+          job.adapter,
+          job.config.model.dimension,
+          configs[job.old].model.dimension,
+          find_kind(job.adapter).directions[0],
         )
       elif job.cell and job.trains:
         check_old_encoder(job.config, configs[job.old])

@@ -37,6 +37,7 @@ def evaluate(
   *,
   independent: Source | None = None,
   adapted: Source | None = None,
+  recycled: Source | None = None,
   seed: int = 0,
 ) -> dict[str, Any]:
   """Judges encoders, and writes `results.json` and the galleries' indexes.
@@ -50,7 +51,8 @@ def evaluate(
   An adapter that maps new vectors into the old space stands between the two
   while there is an old vector in the gallery: in cross, and in the refresh
   curve below 100%, queries and re-embedded images are mapped. Self is always
-  the new encoder's own.
+  the new encoder's own. One that maps old vectors into the new space recycles
+  the gallery: new queries search mapped old vectors, and new ones beside them.
 
   Args:
     retrieval_sets: the retrieval sets, of different names.
@@ -63,6 +65,8 @@ def evaluate(
       one; the scores need it.
     adapted: the same for the new encoder's vectors as an adapter maps them;
       None to compare them with old ones as they are.
+    recycled: the same for the old encoder's vectors as an adapter maps them;
+      None to search them as they are.
     seed: of the order in which the gallery is refreshed.
 
   Returns:
@@ -76,7 +80,7 @@ def evaluate(
     InputError: if stores don't belong together; the message says what differs;
       or if there is an adapter without an old encoder.
   """
-  if adapted and not old:
+  if (adapted or recycled) and not old:
     raise InputError(
       'evaluation: an adapter was named, but no old encoder, whose gallery is '
       'what mapped vectors are searched in. Name both or neither.'
@@ -94,6 +98,7 @@ def evaluate(
       ('new', new),
       ('independent', independent),
       ('adapted', adapted),
+      ('recycled', recycled),
     )
     if source
   }
@@ -130,7 +135,8 @@ def _judge(
     for role, encoder in encoders.items()
   }
   if 'old' in queries:
-    require_comparable(queries[_beside_old(encoders)], queries['old'])
+    searched = 'recycled' if 'recycled' in queries else 'old'
+    require_comparable(queries[_beside_old(encoders)], queries[searched])
   galleries = {
     role: encoder.store(retrieval_set.gallery)
     for role, encoder in encoders.items()
@@ -170,6 +176,8 @@ def _judge_old_gallery(
   old = measure(index, queries['old'].read(), retrieval_set)
   new = _beside_old(queries)
   new_queries = queries[new].read()
+  if 'recycled' in galleries:
+    index = _build(galleries['recycled'])
   cross = measure(index, new_queries, retrieval_set)
   main_metric = protocol_of(retrieval_set).main_metric
   refresh = {'0': cross[main_metric]}

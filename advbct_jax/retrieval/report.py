@@ -244,6 +244,12 @@ def _describe_protocol(results: dict[str, Any]) -> str:
       f'and re-embedded images, are mapped by an adapter '
       f'({beside_old["encoder"]}); *self* takes them as they are.'
     )
+  if recycled := results['encoders'].get('recycled'):
+    lines.append(
+      '- The old gallery is mapped into the new space by an adapter '
+      f'({recycled["encoder"]}) where new queries search it; *old* takes it as '
+      'it is.'
+    )
   if part := beside_old['compatible_dimension']:
     lines.append(
       f'- While there are old vectors in a gallery, the first {part} '

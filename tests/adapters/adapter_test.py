@@ -6,11 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from advbct_jax.adapters.adapter import load_adapter, save_adapter
+from advbct_jax.adapters.adapter import Adapter, load_adapter, save_adapter
 from advbct_jax.adapters.fitting import fit_adapter
 from advbct_jax.adapters.kinds import ADAPTERS
+from advbct_jax.adapters.mapping import adapt_store
+from advbct_jax.embeddings.store import open_store
 from advbct_jax.errors import InputError
-from tests.adapters.small_stores import write
+from tests.adapters.small_stores import QUICK, write
 
 _RANDOM = np.random.default_rng(0)
 _NEW = _RANDOM.normal(size=(100, 5))
@@ -26,9 +28,8 @@ def adapter(tmp_path):
 
 @pytest.mark.parametrize('kind', ADAPTERS)
 def test_an_adapter_comes_back_as_it_was_saved(tmp_path, kind):
-  adapter = fit_adapter(
-    kind, write(tmp_path / 'new', _NEW), write(tmp_path / 'old', _OLD)
-  )
+  new, old = write(tmp_path / 'new', _NEW), write(tmp_path / 'old', _NEW + 1)
+  adapter = fit_adapter(kind, new, old, **QUICK.get(kind, {}))
   save_adapter(adapter, tmp_path / 'kept')
   loaded = load_adapter(tmp_path / 'kept')
 
@@ -39,6 +40,28 @@ def test_an_adapter_comes_back_as_it_was_saved(tmp_path, kind):
   assert loaded.card == adapter.card
   assert loaded.digest == adapter.digest
   np.testing.assert_array_equal(loaded.apply(_NEW), adapter.apply(_NEW))
+  for side in ('source', 'target'):
+    here, there = getattr(adapter, side), getattr(loaded, side)
+    for field in dataclasses.fields(here):
+      np.testing.assert_array_equal(
+        getattr(here, field.name), getattr(there, field.name)
+      )
+
+
+def test_an_adapter_without_directions_and_spaces_is_read_as_before(
+  tmp_path, adapter
+):
+  # As were written before either was known; their stores must stay theirs.
+  earlier = Adapter(adapter.card, adapter.parameters)
+  save_adapter(earlier, tmp_path / 'kept')
+  card = json.loads((tmp_path / 'kept/card.json').read_text())
+  loaded = load_adapter(tmp_path / 'kept')
+
+  assert 'direction' not in card
+  assert loaded.card.direction == 'backward'
+  assert (loaded.source, loaded.target) == (None, None)
+  assert loaded.digest == adapter.digest
+  adapt_store(loaded, open_store(tmp_path / 'new'), tmp_path / 'mapped')
 
 
 def test_the_digest_tells_adapters_apart(adapter):

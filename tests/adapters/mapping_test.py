@@ -124,7 +124,7 @@ _SET = gldv2_set(
 )
 
 
-def _evaluate(tmp_path, kind, old_width=6):
+def _evaluate(tmp_path, kind, old_width=6, direction='backward'):
   """A new space that is the old one turned: only a map brings them together."""
   random = np.random.default_rng(3)
   queries = random.normal(size=(_COUNT, 6))
@@ -147,7 +147,11 @@ def _evaluate(tmp_path, kind, old_width=6):
     for role, say in sides.items()
   }
   images = image_set('train', 100)
-  adapter = fit_adapter(kind, sources['new'](images), sources['old'](images))
+  adapter = fit_adapter(
+    kind, sources['new'](images), sources['old'](images), direction=direction
+  )
+  forward = direction == 'forward'
+  side, role = ('old', 'recycled') if forward else ('new', 'adapted')
   plain = (
     evaluate([_SET], sources['old'], sources['new'], tmp_path / 'plain')
     if old_width == 6
@@ -158,7 +162,7 @@ def _evaluate(tmp_path, kind, old_width=6):
     sources['old'],
     sources['new'],
     tmp_path / 'mapped-results',
-    adapted=adapted(sources['new'], adapter, tmp_path / 'mapped'),
+    **{role: adapted(sources[side], adapter, tmp_path / 'mapped')},
   )
 
 
@@ -175,6 +179,25 @@ def test_cross_and_the_refreshed_gallery_are_mapped_and_self_is_not(
   assert mapped['refresh'] == dict.fromkeys(['0', '25', '50', '75', '100'], 100)
   assert mapped['old'] == plain['old']
   assert mapped['self'] == plain['self']
+
+
+@pytest.mark.parametrize('kind', ['procrustes', 'ridge'])
+@pytest.mark.parametrize('old_width', [5, 6])
+def test_forward_the_old_gallery_is_mapped_and_new_queries_are_not(
+  tmp_path, kind, old_width
+):
+  _, results = _evaluate(tmp_path, kind, old_width, direction='forward')
+  figures = results['datasets']['landmarks']
+
+  assert list(results['encoders']) == ['old', 'new', 'recycled']
+  assert results['encoders']['recycled']['dimension'] == 6
+  assert figures['cross']['private/map@100'] > 90
+  assert figures['refresh']['100'] == figures['self']['private/map@100']
+  if old_width == 6:
+    assert set(figures['refresh'].values()) == {100}
+  report = render(results)
+  assert f'mapped into the new space by an adapter (resnet18+{kind})' in report
+  assert 'the new embeddings, queries and' not in report
 
 
 def test_an_adapter_lets_encoders_of_different_widths_be_judged(tmp_path):
@@ -198,3 +221,5 @@ def test_an_adapter_without_an_old_encoder_is_refused(tmp_path):
   source = encoder(tmp_path, {})
   with pytest.raises(InputError, match='no old encoder'):
     evaluate([_SET], None, source, tmp_path, adapted=source)
+  with pytest.raises(InputError, match='no old encoder'):
+    evaluate([_SET], None, source, tmp_path, recycled=source)

@@ -5,6 +5,12 @@ import numpy as np
 from advbct_jax.data.images import digest_ids
 from advbct_jax.embeddings.store import Card, write_store
 
+# What trains for long by default.
+QUICK = {
+  'residual_mlp': {'steps': 60},
+  'fastfill': {'steps': 60, 'hidden': 16},
+}
+
 
 def ids_of(count):
   return [f'image{number}' for number in range(count)]

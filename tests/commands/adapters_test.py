@@ -41,6 +41,71 @@ def test_an_adapter_is_fitted_and_a_store_mapped(capsys):
   )
 
 
+@pytest.mark.parametrize(
+  'line',
+  [
+    'fit new old map',
+    'fit --seed=0 new old map',
+    'fit new --seed 0 old map',
+    'fit new old map --direction=backward',
+    'fit procrustes new --seed=0 old map',
+  ],
+)
+def test_the_rotation_is_the_kind_that_need_not_be_named(tmp_path, line):
+  main(line.split())
+  card = json.loads((tmp_path / 'map/card.json').read_text())
+  assert card['kind'] == 'procrustes'
+  assert card['options'] == {'seed': 0}
+
+
+@pytest.mark.parametrize('line', ['fit new old', 'fit ridge new old map more'])
+def test_too_few_or_too_many_names_are_refused(capsys, line):
+  assert 'wanted: [KIND] NEW_STORE' in _refusal(capsys, *line.split())
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    'fit new old map --turn=1',
+    'fit new old map --seed=1 --turn more',
+    'apply map new mapped more',
+  ],
+)
+def test_what_a_line_may_not_hold_is_refused(capsys, line):
+  assert 'unrecognized arguments' in _refusal(capsys, *line.split())
+
+
+def test_a_map_forward_is_fitted_and_maps_old_stores(tmp_path, capsys):
+  main(['fit', 'ridge', 'new', 'old', 'map', '--direction=forward'])
+  main(['apply', 'map', 'old', 'mapped'])
+
+  out = capsys.readouterr().out
+  assert 'mapped and new vectors have a mean cosine of 1.000' in out
+  assert json.loads((tmp_path / 'map/card.json').read_text())['direction'] == (
+    'forward'
+  )
+  assert 'it is forward, and maps to the vectors of net' in _refusal(
+    capsys, 'apply', 'map', 'new', 'elsewhere'
+  )
+
+
+def test_few_pairs_are_said_in_a_line(tmp_path, capsys):
+  write(tmp_path / 'few' / 'new', np.eye(12, 16))
+  write(tmp_path / 'few' / 'old', np.eye(12, 16) + 0.1)
+  main(['fit', 'few/new', 'few/old', 'small'])
+  err = capsys.readouterr().err
+  assert err.startswith('warning: 12 pairs are few for 16 components')
+  assert len(err.splitlines()) == 1
+
+
+def test_few_pairs_shrink_towards_an_earlier_adapter(tmp_path):
+  main(['fit', 'new', 'old', 'earlier'])
+  main(['fit', 'new', 'old', 'later', '--prior=earlier', '--shrinkage=2'])
+  options = json.loads((tmp_path / 'later/card.json').read_text())['options']
+  assert options['shrinkage'] == 2
+  assert len(options['prior']) == 64
+
+
 def test_the_same_fit_again_is_fine_and_does_nothing(capsys, monkeypatch):
   main(['fit', 'ridge', 'new', 'old', 'map', '--penalty=0.1', '--seed=2'])
   monkeypatch.setattr('advbct_jax.adapters.fitting.fit_adapter', None)

@@ -14,11 +14,14 @@ import numpy as np
 from advbct_jax.convert.from_pytorch import import_weights
 from advbct_jax.data.given_images import GivenImage, make_image_set
 from advbct_jax.data.images import digest_ids
-from advbct_jax.data.named_sets import open_retrieval_sets
+from advbct_jax.data.named_sets import (
+  open_retrieval_sets,
+  open_training_set,
+)
 from advbct_jax.embeddings.extract import FrozenEncoder, embed_all, extract
 from advbct_jax.embeddings.store import Card, EmbeddingStore, write_store
 from advbct_jax.errors import InputError
-from advbct_jax.judge import judge
+from advbct_jax.judge import judge, judge_refresh
 from advbct_jax.retrieval import index as indexing
 from advbct_jax.retrieval.comparability import require_comparable
 from advbct_jax.training import checkpoints
@@ -368,4 +371,64 @@ def evaluate(
     workers=workers,
     dtype=dtype,
     adapter=adapter,
+  )
+
+
+def evaluate_refresh(
+  new: Path,
+  old: Path,
+  data: Sequence[str],
+  workdir: Path,
+  policies: Sequence[str] = ('auto', 'auto_new'),
+  orders: Sequence[str] = ('random',),
+  *,
+  data_root: Path | None = None,
+  crop_queries: bool = True,
+  batch_size: int = 256,
+  workers: int = 0,
+  dtype: str = 'float32',
+) -> dict[str, Any]:
+  """Measures refresh policies, as `advbct evaluate --refresh` does.
+
+  >>> import advbct_jax
+  >>> results = advbct_jax.evaluate_refresh(
+  ...   'runs/demo', 'runs/demo/old', ['tiny:data'], 'judged', ['fixed']
+  ... )
+  >>> curve = results['tiny']['curves'][0]
+  >>> curve['mean'][-1] == results['tiny']['self']
+  True
+
+  Args:
+    new: the encoder to upgrade to: the workdir of a run, a store, a folder of
+      stores, or files of vectors.
+    old: the encoder that filled the index.
+    data: sets, `NAME` or `NAME:ROOT`; training things that lie beside one are
+      known in both spaces before the refresh begins.
+    workdir: gets `refresh_policies.json`, `.md` and `.png`.
+    policies: names of policies; see `advbct_jax.refresh.policies`.
+    orders: names of orders of re-embedding; see `advbct_jax.refresh.orders`.
+    data_root: where each `NAME` lies.
+    crop_queries: whether queries that have boxes are cropped to them.
+    batch_size: images at a time.
+    workers: processes that decode images; 0 takes threads.
+    dtype: what the encoders of runs compute in, `float32` or `bfloat16`.
+
+  Returns:
+    For each set what `refresh.curve.measure_curves` gives.
+
+  Raises:
+    InputError: if an encoder, a set or a name cannot be used, or the encoders
+      don't belong together.
+  """
+  root = str(data_root or '')
+  return judge_refresh(
+    {'old': old, 'new': new},
+    open_retrieval_sets(data, root, crop_queries),
+    [open_training_set(spec, root) for spec in data],
+    pathlib.Path(workdir),
+    policies,
+    orders,
+    batch_size=batch_size,
+    workers=workers,
+    dtype=dtype,
   )

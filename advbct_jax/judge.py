@@ -12,12 +12,17 @@ from advbct_jax.adapters.mapping import adapted
 from advbct_jax.adapters.pairs import FORWARD
 from advbct_jax.convert.vector_folders import find_stores
 from advbct_jax.data.ground_truth import RetrievalSet
+from advbct_jax.data.images import ImageSet
 from advbct_jax.embeddings.sources import (
   Source,
   from_stores,
   open_named_store,
 )
 from advbct_jax.errors import InputError
+from advbct_jax.refresh.curve import measure_curves
+from advbct_jax.refresh.policies import find_policy
+from advbct_jax.refresh.report import write_curves
+from advbct_jax.refresh.upgrade import open_upgrade
 from advbct_jax.retrieval.comparability import require_one_encoder
 from advbct_jax.retrieval.evaluation import evaluate
 from advbct_jax.retrieval.report import print_results, write_report
@@ -55,6 +60,30 @@ def _open_encoder(
     )
     return source
   return from_stores(find_stores(path, vectors), selections)
+
+
+def _open_encoders(
+  paths: Mapping[str, str | pathlib.Path | None],
+  workdir: pathlib.Path,
+  **options: Any,
+) -> dict[str, Source]:
+  """Opens those of the `old`, `new` and `independent` encoder that are named.
+
+  Args:
+    paths: by role; None for no such.
+    workdir: gets what is taken out of stores and made of files.
+    **options: of `_open_encoder`.
+  """
+  return {
+    role: _open_encoder(
+      path,
+      workdir / 'embeddings' / role,
+      workdir / VECTORS / role,
+      **options,
+    )
+    for role, path in paths.items()
+    if path
+  }
 
 
 def has_embeddings(
@@ -124,18 +153,9 @@ def judge(
       belong together.
   """
   mapping = load_adapter(adapter) if adapter else None
-  sources = {
-    role: _open_encoder(
-      path,
-      workdir / 'embeddings' / role,
-      workdir / VECTORS / role,
-      batch_size=batch_size,
-      workers=workers,
-      dtype=dtype,
-    )
-    for role, path in paths.items()
-    if path
-  }
+  sources = _open_encoders(
+    paths, workdir, batch_size=batch_size, workers=workers, dtype=dtype
+  )
   mapped: dict[str, Source | None] = {'adapted': None, 'recycled': None}
   if mapping:
     # Each adapter has a folder of its own, so that one after the other can be
@@ -159,6 +179,65 @@ def judge(
     recycled=mapped['recycled'],
   )
   write_report(results, workdir)
+  return results
+
+
+def judge_refresh(
+  paths: Mapping[str, str | pathlib.Path | None],
+  retrieval_sets: Sequence[RetrievalSet],
+  training_sets: Sequence[ImageSet | None],
+  workdir: pathlib.Path,
+  policies: Sequence[str],
+  orders: Sequence[str] = ('random',),
+  *,
+  batch_size: int,
+  workers: int,
+  dtype: str = 'float32',
+) -> dict[str, Any]:
+  """Measures refresh policies, and writes their report.
+
+  Args:
+    paths: of the `old` and the `new` encoder, as for `judge`.
+    retrieval_sets: the retrieval sets.
+    training_sets: for each the things that are known in both spaces before
+      anything of its gallery is re-embedded; None for none.
+    workdir: gets `refresh_policies.json`, `.md` and `.png`.
+    policies: names of refresh policies.
+    orders: names of orders of re-embedding.
+    batch_size: images at a time.
+    workers: processes that decode images; 0 takes threads.
+    dtype: what the encoders of runs compute in.
+
+  Returns:
+    For each set what `measure_curves` gives.
+
+  Raises:
+    InputError: if an encoder cannot be used, the two don't belong together, or
+      a name is unknown.
+  """
+  if not paths.get('old'):
+    raise InputError(
+      'refresh: no old encoder was named, whose gallery is what is '
+      're-embedded. Name it by --old.'
+    )
+  for name in policies:
+    find_policy(name)
+  sources = _open_encoders(
+    {role: paths[role] for role in ('old', 'new')},
+    workdir,
+    batch_size=batch_size,
+    workers=workers,
+    dtype=dtype,
+  )
+  results = {}
+  for retrieval_set, training_set in zip(
+    retrieval_sets, training_sets, strict=True
+  ):
+    upgrade = open_upgrade(
+      retrieval_set, training_set, sources['old'], sources['new']
+    )
+    results[retrieval_set.name] = measure_curves(upgrade, policies, orders)
+  write_curves(results, workdir)
   return results
 
 

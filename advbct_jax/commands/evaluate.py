@@ -51,6 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
       dtype=values.dtype,
     )
     print_judgement(results, workdir)
+    if values.refresh:
+      from advbct_jax.api import evaluate_refresh
+      from advbct_jax.refresh.report import print_curves
+
+      curves = evaluate_refresh(
+        values.new,
+        values.old,
+        values.data,
+        workdir,
+        values.refresh,
+        values.refresh_order,
+        data_root=values.data_root,
+        crop_queries=values.crop_queries,
+        batch_size=values.batch_size,
+        workers=values.workers,
+        dtype=values.dtype,
+      )
+      print_curves(curves, workdir)
 
 
 def parse(arguments: Sequence[str]) -> flags.FlagValues:
@@ -75,6 +93,20 @@ def parse(arguments: Sequence[str]) -> flags.FlagValues:
     flags.DEFINE_string(name, None, meaning, flag_values=values)
   flags.DEFINE_list(
     'data', None, 'data sets: NAME or NAME:ROOT, …', flag_values=values
+  )
+  flags.DEFINE_list(
+    'refresh',
+    [],
+    'refresh policies to measure as well, such as auto,auto_new,fixed,'
+    'interpolate,cascade:50 (docs/refresh.md)',
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    'refresh_order',
+    ['random'],
+    'which things are re-embedded first: random, coverage, asked, outlying, '
+    'disagreeing, uncertain, or several of these',
+    flag_values=values,
   )
   flags.DEFINE_bool(
     'crop_queries',

@@ -7,6 +7,7 @@ from typing import Literal
 
 from advbct_jax.data import gldv2, revisited
 from advbct_jax.data.ground_truth import RetrievalSet
+from advbct_jax.data.images import ImageSet
 from advbct_jax.errors import InputError
 
 # Sets that are published in the Revisited layout alone. A folder in GLDv2's
@@ -57,6 +58,27 @@ def open_retrieval_sets(
 ) -> list[RetrievalSet]:
   """Loads several retrieval sets; see `open_retrieval_set`."""
   return [open_retrieval_set(spec, data_root, crop_queries) for spec in specs]
+
+
+def open_training_set(
+  spec: str, data_root: str | None = None
+) -> ImageSet | None:
+  """Loads the training things that lie beside a retrieval set.
+
+  Args:
+    spec: as for `open_retrieval_set`.
+    data_root: the data root; only `NAME` needs it.
+
+  Returns:
+    The training set, or None where there is none.
+
+  Raises:
+    InputError: if its table is malformed.
+  """
+  found = find_data(spec, data_root)
+  if found.layout != 'gldv2' or not (found.root / gldv2.TRAIN_TABLE).is_file():
+    return None
+  return gldv2.load_train(found.root, found.name)
 
 
 def find_data(spec: str, data_root: str | None = None) -> DataFolder:

@@ -8,7 +8,6 @@ import numpy as np
 import tqdm
 
 from advbct_jax.data.ground_truth import RetrievalSet
-from advbct_jax.refresh.known_pairs import KnownPairs
 from advbct_jax.refresh.orders import ORDERS, find_order
 from advbct_jax.refresh.policies import find_policy
 from advbct_jax.refresh.policy import OldPart, Policy, Queries
@@ -17,30 +16,12 @@ from advbct_jax.refresh.search import (
   search_cascade,
   search_staged,
 )
+from advbct_jax.refresh.upgrade import Upgrade
 from advbct_jax.retrieval.protocols import protocol_of
 
 # Percent of the gallery.
 SHARES = (0, 2, 5, 10, 25, 50, 75, 90, 100)
 SEEDS = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Upgrade:
-  """An upgrade to simulate, of which everything is known.
-
-  Attributes:
-    retrieval_set: Q queries and N things, with ground truth.
-    queries: what both encoders say of the queries.
-    old: [N, D_old] old unit vectors of the gallery.
-    new: [N, D] new ones.
-    pairs: what is known of training things before anything is re-embedded.
-  """
-
-  retrieval_set: RetrievalSet
-  queries: Queries
-  old: np.ndarray
-  new: np.ndarray
-  pairs: KnownPairs
 
 
 def measure_curves(

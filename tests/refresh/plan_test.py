@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from advbct_jax.errors import InputError
+from advbct_jax.refresh.plan import PLANNED_SHARES, plan_refresh
+from tests.made_up_upgrade import make_vectors
+
+
+@pytest.fixture(scope='module')
+def plan():
+  old, new, labels = make_vectors()
+  return plan_refresh(old, new, [str(label) for label in labels])
+
+
+def test_a_plan_says_how_near_policies_come_to_the_new_encoder(plan):
+  assert plan.pairs == 900
+  assert 0 < plan.agreement < 0.9
+  assert plan.curves['old'][0, 0] == pytest.approx(plan.agreement)
+  for curve in plan.curves.values():
+    assert curve.shape == (2, len(PLANNED_SHARES))
+    assert ((0 <= curve) & (curve <= 1)).all()
+  assert (plan.curves['auto'][0] >= plan.curves['fixed'][0]).all()
+
+
+def test_a_better_encoder_is_recommended(plan):
+  before, after, error = plan.precision
+  assert after > before + 5 * error
+  assert plan.policy == 'auto'
+  assert plan.advice.startswith('Take the policy auto: from 0% on')
+
+
+def test_without_the_old_encoder_only_policies_of_the_new_one_are_planned():
+  old, new, _ = make_vectors()
+  plan = plan_refresh(old, new, old_at_query_time=False)
+  assert list(plan.curves) == ['fixed', 'auto_new']
+  assert plan.policy == 'auto_new'
+  assert plan.precision is None
+  assert 'only labels can tell' in plan.advice
+
+
+def test_a_worse_encoder_is_advised_against():
+  old, new, labels = make_vectors()
+  plan = plan_refresh(new, old, [str(label) for label in labels])
+  assert plan.policy == ''
+  assert plan.advice.startswith("Don't: among things of one class")
+
+
+def test_an_encoder_that_says_the_same_is_advised_against():
+  old, _, _ = make_vectors()
+  turn = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0]
+  plan = plan_refresh(old, old @ turn)
+  assert plan.policy == ''
+  assert plan.cosine == pytest.approx(1, abs=1e-3)
+  assert 'little can change' in plan.advice
+
+
+@pytest.mark.parametrize('count', [0, 1, 199])
+def test_too_few_things_are_refused(count):
+  old, new, _ = make_vectors()
+  with pytest.raises(InputError, match=f'{count} old and {count} new vectors'):
+    plan_refresh(old[:count], new[:count])
+
+
+@pytest.mark.parametrize('side', ['old', 'new'])
+def test_vectors_that_are_all_the_same_are_refused(side):
+  old, new, _ = make_vectors()
+  vectors = {'old': old, 'new': new}
+  vectors[side] = np.repeat(vectors[side][:1], 900, axis=0)
+  with pytest.raises(InputError, match=f'only 1 of 900 {side} vectors differ'):
+    plan_refresh(vectors['old'], vectors['new'])

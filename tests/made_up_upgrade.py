@@ -11,13 +11,13 @@ from advbct_jax.refresh.known_pairs import know_training_pairs
 from advbct_jax.refresh.policy import Queries
 from advbct_jax.refresh.upgrade import Upgrade
 
-_SIGNAL = 24
+_SIGNAL = 32
 
 
 def make_vectors(
   count: int = 900,
   classes: int = 30,
-  widths: tuple[int, int] = (16, 20),
+  widths: tuple[int, int] = (28, 32),
   seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Old and new unit vectors of things of some classes.
@@ -28,10 +28,10 @@ def make_vectors(
   random = np.random.default_rng(seed)
   labels = np.arange(count) % classes
   centres = random.normal(size=(classes, _SIGNAL))
-  signal = centres[labels] + 0.8 * random.normal(size=(count, _SIGNAL))
+  signal = centres[labels] + 1.2 * random.normal(size=(count, _SIGNAL))
   spaces = np.random.default_rng(99)
   vectors = []
-  for width, noise in zip(widths, (1.6, 0.4), strict=True):
+  for width, noise in zip(widths, (1.0, 0.2), strict=True):
     seen = signal @ spaces.normal(size=(_SIGNAL, width)) / np.sqrt(_SIGNAL)
     # What every thing has in common, as features pooled after a ReLU have.
     offset = 2 * np.abs(spaces.normal(size=width))
@@ -41,7 +41,7 @@ def make_vectors(
 
 
 def make_upgrade(
-  widths: tuple[int, int] = (16, 20), training: int = 300
+  widths: tuple[int, int] = (28, 32), training: int = 300
 ) -> Upgrade:
   """60 queries in a gallery of 540 things, of classes never trained on."""
   old, new, labels = make_vectors(600, 20, widths, seed=1)

@@ -200,6 +200,11 @@ class KnownPairs:
   def _predictors(self) -> dict[float, Predictor]:
     return {}
 
+  @property
+  def gallery_is_known(self) -> bool:
+    """Whether enough of the gallery is re-embedded to judge policies by it."""
+    return len(self.gallery.old) >= 15 * FOLDS
+
   def held_out(self) -> Iterable[tuple['KnownPairs', Vectors]]:
     """Splits the pairs, a fold at a time.
 
@@ -212,7 +217,7 @@ class KnownPairs:
       The pairs without a fold, and a sample of the fold: old [S, D_old] and new
       [S, D] unit vectors.
     """
-    name = 'gallery' if len(self.gallery.old) >= 15 * FOLDS else 'training'
+    name = 'gallery' if self.gallery_is_known else 'training'
     group: Group = getattr(self, name)
     seen = 0
     for fold in range(FOLDS):

@@ -80,6 +80,7 @@ def _asked(
   hits = np.zeros(len(old))
   discount = 1 / np.log2(2 + np.arange(found.shape[1]))
   np.add.at(hits, found, np.broadcast_to(discount, found.shape))
+  # What no query finds comes at random.
   shuffled = np.random.default_rng(seed).permutation(len(old))
   return shuffled[np.argsort(-hits[shuffled], kind='stable')]
 

@@ -28,7 +28,7 @@ def know(chunk: int = 1000, encoders=None) -> KnownPairs:
   ]
   if chunk > 300:
     training = [(old[:300], new[:300])]
-  pairs = know_training_pairs(training, (16, 20), 600, encoders)
+  pairs = know_training_pairs(training, (28, 32), 600, encoders)
   for start in range(300, 900, chunk):
     pairs = pairs.add(old[start : start + chunk], new[start : start + chunk])
   return pairs
@@ -51,34 +51,30 @@ def test_the_gallerys_sums_and_sample_dont_depend_on_how_pairs_come():
   np.testing.assert_array_equal(whole.old, parts.old)
   np.testing.assert_array_equal(whole.fold, parts.fold)
   for one, other in zip(whole.sums, parts.sums, strict=True):
-    np.testing.assert_allclose(one.xx, other.xx, rtol=1e-6)
+    np.testing.assert_allclose(one.xx, other.xx, atol=1e-4)
 
 
 def test_a_large_group_keeps_a_sample_of_bounded_size_from_all_of_it():
-  random = np.random.default_rng(0)
-  pairs = know_training_pairs([], (2, 2), 10_000)
+  pairs = know_training_pairs([], (10, 10), 10_000)
   for place in range(10):
-    angle = random.uniform(0.1, 0.2, 1000) + place / 2
-    rows = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    rows = np.repeat(np.eye(10, dtype=np.float32)[place : place + 1], 1000, 0)
     pairs = pairs.add(rows, rows)
   assert pairs.gallery.count == 10_000
-  assert len(pairs.gallery.old) == 2048
-  tenths = np.round(
-    2 * np.arctan2(pairs.gallery.old[:, 1], pairs.gallery.old[:, 0]) - 0.3
-  )
-  assert len(np.unique(tenths)) == 10
+  counts = pairs.gallery.old.sum(axis=0)
+  assert counts.sum() == 2048
+  assert counts.min() > 150
 
 
 def test_things_with_a_zero_vector_are_left_out():
   old, new, _ = make_vectors()
   old[3] = 0
   new[5] = 0
-  pairs = know_training_pairs([(old, new)], (16, 20), 10)
+  pairs = know_training_pairs([(old, new)], (28, 32), 10)
   assert pairs.training.count == 898
 
 
 def test_the_share_is_that_of_the_gallery():
-  assert know_training_pairs([], (16, 20), 600).share == 0
+  assert know_training_pairs([], (28, 32), 600).share == 0
   assert know().share == 1
 
 
@@ -90,25 +86,16 @@ def test_held_out_pairs_are_not_among_the_others():
     assert there.isdisjoint(row.tobytes() for row in old)
 
 
-def test_before_there_are_gallery_pairs_clusters_of_training_pairs_are_held_out():
-  old, new, labels = make_vectors(classes=40)
-  pairs = know_training_pairs([(old, new)], (16, 20), 10)
-  sizes = [len(held) for _, (held, _) in pairs.held_out()]
-  assert sum(sizes) == 900
-  fold_of = {
-    row.tobytes(): fold
-    for row, fold in zip(pairs.training.old, pairs.training.fold, strict=True)
-  }
-  folds = np.array([fold_of[row.tobytes()] for row in old])
-  together = np.mean(
-    [
-      np.bincount(folds[labels == label], minlength=FOLDS).max()
-      / (labels == label).sum()
-      for label in range(40)
-    ]
-  )
-  # Things of a class mostly share a fold; at random a third of them would.
-  assert together > 0.5
+def test_before_there_are_gallery_pairs_clusters_are_held_out():
+  old, new, _ = make_vectors(classes=40)
+  pairs = know_training_pairs([(old, new)], (28, 32), 10)
+  centres = cluster(old, 20)
+  parts = []
+  for _, (held, _) in pairs.held_out():
+    parts.append(set(np.argmax(held @ centres.T, axis=1)))
+  assert len(parts) == FOLDS
+  for number, part in enumerate(parts):
+    assert part.isdisjoint(set().union(*parts[:number]))
 
 
 def test_no_cluster_is_lost_where_there_are_fewer_rows_than_clusters():
@@ -172,5 +159,5 @@ def test_what_is_no_saved_pairs_is_refused(tmp_path, content):
 
 def test_training_pairs_of_other_widths_are_refused():
   old, new, _ = make_vectors()
-  with pytest.raises(InputError, match='of widths 16 and 20; wanted: 16 and 8'):
-    know_training_pairs([(old, new)], (16, 8), 10)
+  with pytest.raises(InputError, match='of widths 28 and 32; wanted: 28 and 8'):
+    know_training_pairs([(old, new)], (28, 8), 10)

@@ -24,7 +24,7 @@ def test_an_order_has_each_thing_once(upgrade, name):
   np.testing.assert_array_equal(np.sort(rows), np.arange(len(upgrade.old)))
 
 
-@pytest.mark.parametrize('name', ORDERS)
+@pytest.mark.parametrize('name', [name for name in ORDERS if name != 'asked'])
 def test_a_seed_changes_what_is_called_random(upgrade, name):
   same = (arrange(upgrade, name, 0) == arrange(upgrade, name, 1)).all()
   assert same != ORDERS[name].random
@@ -39,9 +39,12 @@ def test_coverage_begins_with_one_thing_of_each_cluster(upgrade):
 
 def test_asked_begins_with_what_old_queries_find(upgrade):
   scores = upgrade.queries.old @ upgrade.old.T
-  best = np.unique(scores.argmax(axis=1))
-  first = arrange(upgrade, 'asked')[: len(upgrade.old) // 2]
-  assert np.isin(best, first).all()
+  found = np.argsort(-scores, axis=1)[:, :100]
+  hits = np.zeros(len(upgrade.old))
+  for row in found:
+    hits[row] += 1 / np.log2(2 + np.arange(100))
+  ordered = hits[arrange(upgrade, 'asked')]
+  assert (np.diff(ordered) < 1e-6).all()
 
 
 def test_uncertain_begins_far_from_what_is_known(upgrade):

@@ -36,6 +36,14 @@ def search(upgrade, name, count, k=K):
   return search_staged(gallery, part, pairs, upgrade.queries, k)
 
 
+def require_ranks(ranks, scores):
+  """Refuses ranks [Q, k] that don't descend to the best of scores [Q, N]."""
+  found = np.take_along_axis(scores, ranks, axis=1)
+  best = -np.sort(-scores, axis=1)[:, : ranks.shape[1]]
+  # Sums in another order may exchange two things that are all but level.
+  np.testing.assert_allclose(found, best, atol=1e-6)
+
+
 def rank(scores, k=K):
   return np.argsort(-scores, axis=1, kind='stable')[:, :k]
 
@@ -209,8 +217,7 @@ def test_a_merge_by_rank_takes_turns_by_the_parts_sizes(upgrade):
 )
 def test_where_all_is_re_embedded_the_new_encoder_alone_ranks(upgrade, name):
   _, ranks = search(upgrade, name, len(upgrade.old))
-  expected = rank(upgrade.queries.new @ upgrade.new.T)
-  np.testing.assert_array_equal(ranks, expected)
+  require_ranks(ranks, upgrade.queries.new @ upgrade.new.T)
 
 
 @pytest.mark.parametrize('name', ['old', 'rank_merge'])
@@ -218,9 +225,7 @@ def test_where_nothing_is_re_embedded_old_queries_rank_as_they_did(
   upgrade, name
 ):
   _, ranks = search(upgrade, name, 0)
-  np.testing.assert_array_equal(
-    ranks, rank(upgrade.queries.old @ upgrade.old.T)
-  )
+  require_ranks(ranks, upgrade.queries.old @ upgrade.old.T)
 
 
 def test_each_thing_is_found_once(upgrade):
@@ -250,8 +255,8 @@ def test_a_cascade_over_everything_ranks_as_the_new_encoder(upgrade):
   ranks, calls = search_cascade(
     gallery, part, pairs, upgrade.queries, count, count
   )
-  expected = rank(upgrade.queries.new @ upgrade.new.T, count)
-  np.testing.assert_array_equal(ranks, expected)
+  scores = upgrade.queries.new @ upgrade.new.T
+  require_ranks(ranks, scores)
   assert calls == count / len(ranks)
 
 

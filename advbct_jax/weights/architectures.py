@@ -1,6 +1,6 @@
 """Which encoder some weights are of, found out from their names and shapes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 import itertools
 import math
 import re
@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from advbct_jax.errors import InputError
-from advbct_jax.models import resnet, vit
+from advbct_jax.models import efficientnet_lite, resnet, vit
+from advbct_jax.models.backbones import known_architectures
 from advbct_jax.models.discriminator import Discriminator
 from advbct_jax.weights.layouts import OPENCOMPATIBLE, Layout
 
@@ -19,6 +20,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _BLOCK = re.compile(r'^layer(\d+)\.(\d+)\.conv1\.weight$')
 _END_OF_BLOCK = re.compile(r'^layer(\d+)\.0\.conv(\d)\.weight$')
+# What an EfficientNet has in every block, and what its Lite has in none; the
+# package efficientnet-lite-pytorch has other names for it than timm.
+_DEPTHWISE = re.compile(r'\.(conv_dw|_depthwise_conv)\.weight$')
+_SQUEEZE = re.compile(r'\.(se\.|_se_)')
 _STEMS = {7: 'imagenet', 3: 'small'}
 
 
@@ -43,6 +48,8 @@ def infer_model(shapes: Shapes, layout: Layout, source: str) -> dict[str, Any]:
   }
   if 'pos_embed' in backbone and 'patch_embed.proj.weight' in backbone:
     fields, features = _infer_vit(backbone, source)
+  elif _name(layout, 'conv_stem') in shapes:
+    fields, features = _infer_efficientnet_lite(shapes, layout, source)
   elif 'conv1.weight' in backbone and _stage_sizes(backbone):
     fields, features = _infer_resnet(backbone, source)
     if layout.name == OPENCOMPATIBLE.name:
@@ -71,6 +78,16 @@ def describe_assumptions(model: Mapping[str, Any]) -> str:
     return (
       f'its attention is taken to have {heads} heads, as timm has, which '
       'weights cannot tell; one with others embeds otherwise'
+    )
+  if model['architecture'] in efficientnet_lite.EFFICIENTNET_LITES:
+    make = efficientnet_lite.EFFICIENTNET_LITES[model['architecture']]
+    size = make().image_size
+    return (
+      f'its strides are taken to be padded as TensorFlow pads images of '
+      f'{size}×{size}, and its BatchNorms to have an epsilon of 0.001, as in '
+      'the package efficientnet-lite-pytorch and in what timm calls '
+      f'tf_{model["architecture"]}, which weights cannot tell; one of other '
+      "padding, as timm's efficientnet_lite0 without tf_, embeds otherwise"
     )
   if model['stem'] == 'small':
     return (
@@ -111,6 +128,9 @@ def find_features(shapes: Shapes, layout: Layout) -> int | None:
   )
   if norm and f'{layout.backbone}pos_embed' in shapes:
     return norm[0]
+  if _name(layout, 'conv_stem') in shapes:
+    head = shapes.get(_name(layout, 'conv_head'))
+    return head[0] if head else None
   # The convolution that ends the last stage's first block is as wide as all
   # that follows.
   ends = [
@@ -220,9 +240,16 @@ def _infer_resnet(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
     ),
   ]
   published = [64, *(64 * 2**stage for stage in range(len(sizes)))]
+  width = _find_width(channels, published)
+  if width is None:
+    raise InputError(
+      f'{source}: the stem and the stages have {", ".join(map(str, channels))} '
+      f'channels; wanted: {", ".join(map(str, published))}, all times one '
+      'factor. Wide ResNets and ResNeXts have no place here.'
+    )
   fields = {
     'architecture': names[0],
-    'width': _infer_width(channels, published, source),
+    'width': width,
     'stem': _STEMS[size],
     'pooling': 'mean',
   }
@@ -243,21 +270,66 @@ def _stage_sizes(shapes: Shapes) -> tuple[int, ...]:
   )
 
 
-def _infer_width(
-  channels: list[int], published: list[int], source: str
-) -> float:
+def _find_width(
+  channels: Sequence[int], published: Sequence[int]
+) -> float | None:
   """The factor that makes these channels of the published ones."""
   # Counts of channels are rounded, so that each gives the factor only nearly,
   # and not every one's makes all the others again.
   for have, base in zip(channels, published, strict=True):
     width = have / base
-    if [round(count * width) for count in published] == channels:
+    if [round(count * width) for count in published] == list(channels):
       return width
+  return None
+
+
+def _infer_efficientnet_lite(
+  shapes: Shapes, layout: Layout, source: str
+) -> tuple[dict[str, Any], int]:
+  if others := [name for name in shapes if _SQUEEZE.search(name)]:
+    raise InputError(
+      f'{source}: {others[0]} is of squeeze-and-excitation, which an '
+      f'EfficientNet-Lite has none of; wanted: {_known()}.'
+    )
+  # Blocks are told by a layer that every one has.
+  blocks = {name for name in shapes if _DEPTHWISE.search(name)}
+  tried = []
+  for architecture, make in efficientnet_lite.EFFICIENTNET_LITES.items():
+    module = make()
+    sizes = module.stage_sizes
+    places = [(s, i) for s, count in enumerate(sizes) for i in range(count)]
+    if blocks != {_name(layout, f'blocks_{s}_{i}/conv_dw') for s, i in places}:
+      continue
+    ends = [f'blocks_{s}_0/conv_pw{"l" * (s > 0)}' for s in range(len(sizes))]
+    channels = [
+      _shape(shapes, _name(layout, layer), 4, source)[0]
+      for layer in ('conv_stem', *ends, 'conv_head')
+    ]
+    width = _find_width(channels, module.published_channels)
+    if width is not None:
+      fields = {
+        'architecture': architecture,
+        'width': width,
+        'stem': 'imagenet',
+        'pooling': 'mean',
+      }
+      return fields, channels[-1]
+    tried.append(
+      f'{", ".join(map(str, module.published_channels))} ({architecture})'
+    )
+  found = f' and {", ".join(map(str, channels))} channels' if tried else ''
+  wanted = f', with {" or ".join(tried)}, all times one factor' if tried else ''
   raise InputError(
-    f'{source}: the stem and the stages have {", ".join(map(str, channels))} '
-    f'channels; wanted: {", ".join(map(str, published))}, all times one '
-    'factor. Wide ResNets and ResNeXts have no place here.'
+    f'{source}: an EfficientNet of {len(blocks)} blocks{found}; wanted: '
+    f'{_known()}{wanted}.'
   )
+
+
+def _name(layout: Layout, module: str) -> str:
+  """What the kernel of a module of a backbone is called."""
+  name = layout.pytorch_name(f'params/encoder/backbone/{module}/kernel')
+  assert name is not None  # all modules of a backbone have one
+  return name
 
 
 def _infer_vit(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
@@ -291,8 +363,4 @@ def _infer_vit(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
 
 
 def _known() -> str:
-  families: tuple[Mapping[str, Callable[..., Any]], ...] = (
-    resnet.RESNETS,
-    vit.VITS,
-  )
-  return ', '.join(itertools.chain.from_iterable(families))
+  return ', '.join(known_architectures())

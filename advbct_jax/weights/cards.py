@@ -35,7 +35,7 @@ class WeightsCard:
 
   Attributes:
     file: the name of the file.
-    architecture: a key of `RESNETS` or `VITS`.
+    architecture: a key of `RESNETS`, `VITS` or `EFFICIENTNET_LITES`.
     width: factor on its channel counts.
     stem: of a ResNet.
     pooling: how a map of features becomes one vector.

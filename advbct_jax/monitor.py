@@ -81,7 +81,9 @@ class Monitor:
     data = self._config.data
 
     def load(images: ImageSet) -> LoadBatch:
-      return make_loader(images, data.image_size, data.memory_mib)
+      return make_loader(
+        images, data.image_size, data.memory_mib, data.resampling
+      )
 
     return [(load(part.queries), load(part.gallery)) for part in self._parts]
 
@@ -106,9 +108,7 @@ class Monitor:
         workers=self._config.data.workers,
         dtype=self._config.evaluation.dtype,
       )
-      return lambda images: self._embed(
-        encoder, make_loader(images, encoder.image_size)
-      )
+      return lambda images: self._embed(encoder, encoder.make_loader(images))
 
     def read(images: ImageSet) -> np.ndarray:
       store = open_named_store(path, store_name(images), images.name)

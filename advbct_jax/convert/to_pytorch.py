@@ -25,6 +25,7 @@ from advbct_jax.training.state import TrainState
 from advbct_jax.training.workdir import require_finished
 from advbct_jax.weights.cards import (
   WeightsCard,
+  describe_resize,
   require_ours,
   summarize_model,
 )
@@ -228,6 +229,8 @@ def _describe(
     image_size=size,
     weights=FrozenEncoder(model.architecture, encoder, variables, size).digest,
     sha256='',
+    resampling=config.data.resampling,
+    resize=describe_resize(config.data.resampling),
     mean=normalization.mean,
     standard_deviation=normalization.deviation,
     training=config.get('method')

@@ -17,7 +17,7 @@ import tqdm
 
 from advbct_jax import parallel
 from advbct_jax.data.augmentation import normalize
-from advbct_jax.data.images import ImageSet
+from advbct_jax.data.images import NORMALIZATIONS, ImageSet
 from advbct_jax.data.pipeline import LoadBatch, make_loader, ordered_batches
 from advbct_jax.embeddings.store import (
   DEFAULT_CHUNK_ROWS,
@@ -31,11 +31,6 @@ from advbct_jax.models.encoder import Encoder
 # Batches that the device has to do while the host fetches an earlier one. Two
 # bridge a late batch of images; more would only take memory.
 _BATCHES_UNDER_WAY = 2
-
-_PIXELS = {
-  'imagenet': 'ImageNet mean and deviation',
-  'half': 'mean and deviation 0.5',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +50,7 @@ class FrozenEncoder:
     normalization: of their pixels, a key of `NORMALIZATIONS`.
     compatible_dimension: how many of the first components of its embeddings
       can be compared with the old encoder's; 0 for all.
+    resampling: how images are squashed, a key of `RESAMPLINGS`.
   """
 
   name: str
@@ -63,6 +59,7 @@ class FrozenEncoder:
   image_size: int
   normalization: str = 'imagenet'
   compatible_dimension: int = 0
+  resampling: str = 'bilinear'
 
   @property
   def compute_dtype(self) -> str:
@@ -91,6 +88,10 @@ class FrozenEncoder:
     )
     return functools.partial(embed, parallel.replicate(self.variables))
 
+  def make_loader(self, image_set: ImageSet) -> LoadBatch:
+    """What decodes images as this encoder expects them."""
+    return make_loader(image_set, self.image_size, resampling=self.resampling)
+
   def card(self, image_set: ImageSet, chunk_rows: int) -> Card:
     """The identity card of a store that this encoder fills."""
     size = f'{self.image_size}x{self.image_size}'
@@ -100,7 +101,8 @@ class FrozenEncoder:
       dimension=self.module.dimension,
       compatible_dimension=self.compatible_dimension,
       preprocessing=(
-        f'RGB, squashed to {size} (PIL bilinear), {_PIXELS[self.normalization]}'
+        f'RGB, squashed to {size} (PIL {self.resampling}), '
+        f'{NORMALIZATIONS[self.normalization].description}'
       ),
       images=image_set.name,
       cropped=image_set.boxes is not None,
@@ -158,8 +160,8 @@ def extract(
     path: the store's folder.
     batch_size: images at a time, over all devices of this process.
     workers: processes that decode images; 0 takes threads.
-    load: decodes the set, where there is a loader already; one of another
-      image size than the encoder's is not used.
+    load: decodes the set, where there is a loader already; one that squashes
+      otherwise than the encoder wants it is not used.
     chunk_rows: images a chunk.
 
   Returns:
@@ -192,8 +194,9 @@ def _fill(
   load: LoadBatch | None,
 ) -> EmbeddingStore:
   """Writes the chunks that a store lacks."""
-  if load is None or load.size != encoder.image_size:
-    load = make_loader(image_set, encoder.image_size)
+  wanted = (encoder.image_size, encoder.resampling)
+  if load is None or (load.size, load.resampling) != wanted:
+    load = encoder.make_loader(image_set)
   batch_size = _shared_batch_size(len(image_set), batch_size)
   batches_of = {
     chunk: _cut(store.rows_of(chunk), batch_size)

@@ -27,7 +27,7 @@ _FOLDER = 'checkpoints'
 # The options of methods have been their defaults.
 _YOUNG_FIELDS = {
   'model': {'pooling': 'auto', 'head': 'batch_norm', 'compatible_dimension': 0},
-  'data': {'normalization': 'imagenet'},
+  'data': {'normalization': 'imagenet', 'resampling': 'bilinear'},
   'optimizer': {'name': 'sgd', 'schedule': 'drops', 'warmup_epochs': 0.0},
   'evaluation': {'dtype': 'float32', 'every_epochs': 0, 'part_queries': 100},
 }
@@ -245,6 +245,7 @@ def load_encoder(
     image_size=size,
     normalization=config.data.normalization,
     compatible_dimension=config.model.compatible_dimension,
+    resampling=config.data.resampling,
   )
 
 

@@ -228,6 +228,7 @@ class Run:
       image_size=self.data.load.size,
       normalization=config.data.normalization,
       compatible_dimension=config.model.compatible_dimension,
+      resampling=self.data.load.resampling,
     )
 
   def batches(self, start: int) -> Generator[LoadedBatch, None, None]:

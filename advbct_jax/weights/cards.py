@@ -11,14 +11,10 @@ from advbct_jax.atomic_files import write_text
 from advbct_jax.errors import InputError
 from advbct_jax.weights.hub import card_path
 
-RESIZE = (
-  'the whole image is squashed to image_size × image_size, whatever its '
-  "shape, by PIL's antialiased bilinear filter on 8-bit RGB (torchvision's "
-  'Resize((s, s)) on a PIL image does the same). OpenCV, a Resize of tensors, '
-  'a JPEG decoder other than PIL, or a resized centre crop change the pixels '
-  'and so the embeddings a little, crops much'
-)
 METRIC = 'cosine: scale embeddings to unit length, then take inner products'
+
+# What cards of before have not, as it was then.
+_YOUNG_FIELDS = {'resampling': 'bilinear'}
 
 # What a card's JSON has in a field of some type.
 _JSON_KINDS: Mapping[Any, str] = {
@@ -27,6 +23,21 @@ _JSON_KINDS: Mapping[Any, str] = {
   float: 'a number',
   tuple[float, ...]: 'a list of numbers',
 }
+
+
+def describe_resize(resampling: str) -> str:
+  """Says in words how an image gets its size.
+
+  Args:
+    resampling: a key of `RESAMPLINGS`.
+  """
+  return (
+    'the whole image is squashed to image_size × image_size, whatever its '
+    f"shape, by PIL's antialiased {resampling} filter on 8-bit RGB "
+    "(torchvision's Resize((s, s)) on a PIL image does the same). OpenCV, a "
+    'Resize of tensors, a JPEG decoder other than PIL, or a resized centre '
+    'crop change the pixels and so the embeddings a little, crops much'
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +63,8 @@ class WeightsCard:
     training: the method that the encoder was trained with, or what it was
       converted from.
     colour_order: of the pixels.
-    resize: how an image gets its size.
+    resampling: by what filter images are resized, a key of `RESAMPLINGS`.
+    resize: how an image gets its size, in words.
     metric: how embeddings are compared.
   """
 
@@ -72,7 +84,8 @@ class WeightsCard:
   standard_deviation: tuple[float, ...]
   training: str
   colour_order: str = 'RGB'
-  resize: str = RESIZE
+  resampling: str = 'bilinear'
+  resize: str = describe_resize('bilinear')
   metric: str = METRIC
 
 
@@ -106,6 +119,7 @@ def read_card(path: pathlib.Path) -> WeightsCard | None:
     or 2 * len(found.keys() & kinds.keys()) > len(kinds)
   ):
     return None
+  found = _YOUNG_FIELDS | found
   if faults := _find_faults(found, kinds):
     raise InputError(
       f'{beside}: in this card of {path.name}, {"; ".join(faults)}. Fetch it '

@@ -117,6 +117,14 @@ class Layout:
     theirs = self._module_name(module)
     return theirs and f'{theirs}.{_LEAVES[leaf]}'
 
+  def kernel_name(self, module: str) -> str:
+    """The name of the kernel of a module of a backbone.
+
+    >>> TIMM.kernel_name('layer1_0/conv2')
+    'layer1.0.conv2.weight'
+    """
+    return f'{self._module_name(f"{_BACKBONE}/{module}")}.weight'
+
   def counter_name(self, module: str) -> str | None:
     """The name of a BatchNorm's counter, None if the module has none.
 

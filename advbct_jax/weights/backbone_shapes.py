@@ -161,9 +161,10 @@ def infer_efficientnet_lite(
     module = make()
     sizes = module.stage_sizes
     places = [(s, i) for s, count in enumerate(sizes) for i in range(count)]
-    if blocks != {
-      layout.kernel_name(f'blocks_{s}_{i}/conv_dw') for s, i in places
-    }:
+    names = [layout.kernel_name(f'blocks_{s}_{i}/conv_dw') for s, i in places]
+    # Sorted, for a layout that numbers blocks throughout may call two blocks of
+    # another architecture by one name.
+    if sorted(blocks) != sorted(names):
       continue
     ends = [f'blocks_{s}_0/conv_pw{"l" * (s > 0)}' for s in range(len(sizes))]
     channels = [

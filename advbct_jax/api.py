@@ -36,6 +36,7 @@ def load_encoder(
   image_size: int | None = None,
   pooling: str | None = None,
   normalization: str | None = None,
+  resampling: str | None = None,
   dtype: str = 'float32',
 ) -> FrozenEncoder:
   """Loads an encoder of a run, or of PyTorch.
@@ -50,10 +51,12 @@ def load_encoder(
     path: the workdir of a finished run, a file of weights (`.safetensors`, or
       `.pth` with torch), or `hf://OWNER/REPO/FILE`.
     image_size: of a file without a card: side in pixels that images are
-      squashed to; None for what the weights say, or 224.
+      squashed to; None for what the weights say, or what is usual for them.
     pooling: of a file without a card; None for what the weights say.
-    normalization: of a file without a card: `imagenet` or `half`; None for
-      `imagenet`.
+    normalization: of a file without a card: `imagenet`, `half` or
+      `efficientnet_lite`; None for what is usual for such weights.
+    resampling: of a file without a card: `bilinear` or `bicubic`; None for what
+      is usual for such weights.
     dtype: what it shall compute in, `float32` or `bfloat16`; the vectors of the
       two don't belong in one store.
 
@@ -66,7 +69,9 @@ def load_encoder(
     return checkpoints.load_encoder(pathlib.Path(path), dtype)
   with tempfile.TemporaryDirectory() as folder:
     workdir = pathlib.Path(folder, 'encoder')
-    import_weights(name, workdir, image_size, pooling, normalization)
+    import_weights(
+      name, workdir, image_size, pooling, normalization, resampling=resampling
+    )
     return checkpoints.load_encoder(workdir, dtype)
 
 

@@ -62,7 +62,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.split.seed = 666
   config.data.image_size = 224
   config.data.augmentation = 'none'  # or crop_flip, affine
-  config.data.normalization = 'imagenet'  # or half: timm's usual for ViTs
+  # Or half, timm's usual for ViTs, or efficientnet_lite.
+  config.data.normalization = 'imagenet'
+  config.data.resampling = 'bilinear'  # or bicubic: how images are squashed
   config.data.workers = 8  # processes that decode; 0 takes threads
   config.data.memory_mib = 2048  # sets that decode to less are kept in memory
 

@@ -7,12 +7,12 @@ Copy this file and pytorch_encoder.py to where images are to be embedded; they
 need torch, safetensors, NumPy and Pillow.
 
 The preprocessing is part of the encoder. An image is decoded by Pillow, turned
-to RGB, and squashed to a square by Pillow's bilinear filter, which averages
-over all pixels that fall together (antialiasing). torchvision's `Resize` on a
-PIL image is the same filter, and on tensors a close one with `antialias=True`.
-OpenCV's `INTER_LINEAR`, and torch's `interpolate` by default, don't average:
-their vectors are others, the more so the larger the image. Other JPEG decoders
-differ by a grey level or two.
+to RGB, and squashed to a square by Pillow's bilinear filter, or its bicubic one
+if the card says so, which average over all pixels that fall together
+(antialiasing). torchvision's `Resize` on a PIL image is the same filter, and on
+tensors a close one with `antialias=True`. OpenCV's `INTER_LINEAR`, and torch's
+`interpolate` by default, don't average: their vectors are others, the more so
+the larger the image. Other JPEG decoders differ by a grey level or two.
 """
 
 import argparse
@@ -49,7 +49,9 @@ def load_encoder(path: pathlib.Path) -> tuple[torch.nn.Module, dict]:
 def preprocess(image: Image.Image, card: dict) -> torch.Tensor:
   """Makes an image a [3, H, W] tensor as the encoder was trained on."""
   size = (card['image_size'], card['image_size'])
-  resized = image.convert('RGB').resize(size, Image.Resampling.BILINEAR)
+  # Cards of before have no filter: it was this one.
+  resampling = Image.Resampling[card.get('resampling', 'bilinear').upper()]
+  resized = image.convert('RGB').resize(size, resampling)
   pixels = torch.from_numpy(np.array(resized)).float() / 255
   deviation = torch.tensor(card['standard_deviation'])
   normalized = (pixels - torch.tensor(card['mean'])) / deviation

@@ -13,6 +13,7 @@ their weights as well, but for the stem `small` and other widths than 1.
 """
 
 from collections import OrderedDict
+import math
 from typing import Any
 
 import torch
@@ -31,12 +32,39 @@ RESNETS = {
 # Channels, blocks and heads.
 VITS = {'vit_small_patch16': (384, 12, 6), 'vit_base_patch16': (768, 12, 12)}
 
+# Factors on channels and on depth, and the side of the images that strides are
+# padded for.
+EFFICIENTNET_LITES = {
+  'efficientnet_lite0': (1.0, 1.0, 224),
+  'efficientnet_lite1': (1.0, 1.1, 240),
+  'efficientnet_lite2': (1.1, 1.2, 260),
+  'efficientnet_lite3': (1.2, 1.4, 280),
+  'efficientnet_lite4': (1.4, 1.8, 300),
+}
+# Channels, blocks, size, stride and expansion of each stage.
+EFFICIENTNET_STAGES = (
+  (16, 1, 3, 1, 1),
+  (24, 2, 3, 2, 6),
+  (40, 2, 5, 2, 6),
+  (80, 3, 3, 2, 6),
+  (112, 3, 5, 1, 6),
+  (192, 4, 5, 2, 6),
+  (320, 1, 3, 1, 6),
+)
+
 
 def convolution(
   inputs: int, outputs: int, size: int, stride: int = 1
 ) -> nn.Conv2d:
   """A convolution without bias that keeps the side at stride 1."""
   return nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+
+
+def pool(x: torch.Tensor, power: int) -> torch.Tensor:
+  """The generalised mean over all places: [B, features] of [B, …, H, W]."""
+  if power == 1:
+    return x.mean((2, 3))
+  return x.clamp(min=1e-6).pow(power).mean((2, 3)).pow(1 / power)
 
 
 class ResidualBlock(nn.Module):
@@ -104,9 +132,7 @@ class ResNet(nn.Module):
     x = self.maxpool(functional.relu(self.bn1(self.conv1(images))))
     for stage in range(1, 5):
       x = self.get_submodule(f'layer{stage}')(x)
-    if self.power == 1:
-      return x.mean((2, 3))
-    return x.clamp(min=1e-6).pow(self.power).mean((2, 3)).pow(1 / self.power)
+    return pool(x, self.power)
 
 
 class Attention(nn.Module):
@@ -196,6 +222,106 @@ class Features(nn.Module):
     return x + self.fc2(functional.relu(self.fc1(x)))
 
 
+class PaddedConvolution(nn.Conv2d):
+  """A convolution padded as TensorFlow pads images of a given side."""
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    size: int,
+    stride: int,
+    side: int,
+    groups: int = 1,
+  ) -> None:
+    super().__init__(inputs, outputs, size, stride, bias=False, groups=groups)
+    total = (math.ceil(side / stride) - 1) * stride + size - side
+    self.both = (total // 2, total - total // 2)
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Maps [B, inputs, H, W] to [B, outputs, H/stride, W/stride]."""
+    return super().forward(functional.pad(x, self.both * 2))
+
+
+class InvertedResidual(nn.Module):
+  """A depthwise convolution in a wider space, beside a shortcut if it fits."""
+
+  def __init__(
+    self,
+    inputs: int,
+    channels: int,
+    size: int,
+    stride: int,
+    expansion: int,
+    side: int,
+  ) -> None:
+    super().__init__()
+    inside = inputs * expansion
+    wide = expansion > 1
+    layers: list[tuple[str, nn.Module]] = [
+      (
+        'conv_dw',
+        PaddedConvolution(inside, inside, size, stride, side, inside),
+      ),
+      ('conv_pwl' if wide else 'conv_pw', convolution(inside, channels, 1)),
+    ]
+    if wide:
+      layers.insert(0, ('conv_pw', convolution(inputs, inside, 1)))
+    self.layers = [name for name, _ in layers]
+    for number, (name, layer) in enumerate(layers, start=1):
+      features = channels if number == len(layers) else inside
+      self.add_module(name, layer)
+      self.add_module(f'bn{number}', nn.BatchNorm2d(features, eps=1e-3))
+    self.shortcut = stride == 1 and inputs == channels
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Maps [B, inputs, H, W] to [B, channels, H/stride, W/stride]."""
+    y = x
+    for number, name in enumerate(self.layers, start=1):
+      y = self.get_submodule(f'bn{number}')(self.get_submodule(name)(y))
+      if number < len(self.layers):
+        y = functional.relu6(y)
+    return x + y if self.shortcut else y
+
+
+class EfficientNetLite(nn.Module):
+  """An EfficientNet-Lite up to its global pooling, `mean` or `gem`."""
+
+  def __init__(self, architecture: str, width: float, pooling: str) -> None:
+    super().__init__()
+    wider, deeper, side = EFFICIENTNET_LITES[architecture]
+    inputs, self.features = round(32 * width), round(1280 * width)
+    self.conv_stem = PaddedConvolution(3, inputs, 3, 2, side)
+    self.bn1 = nn.BatchNorm2d(inputs, eps=1e-3)
+    side = math.ceil(side / 2)
+    self.blocks = nn.Sequential()
+    last = len(EFFICIENTNET_STAGES) - 1
+    for number, stage in enumerate(EFFICIENTNET_STAGES):
+      channels, blocks, size, stride, expansion = stage
+      scaled = int(channels * wider + 4) // 8 * 8
+      scaled = scaled if scaled >= 0.9 * channels * wider else scaled + 8
+      outputs = round(scaled * width)
+      if 0 < number < last:
+        blocks = math.ceil(blocks * deeper)
+      layers = nn.Sequential()
+      for index in range(blocks):
+        step = 1 if index else stride
+        layers.append(
+          InvertedResidual(inputs, outputs, size, step, expansion, side)
+        )
+        inputs, side = outputs, math.ceil(side / step)
+      self.blocks.append(layers)
+    self.conv_head = convolution(inputs, self.features, 1)
+    self.bn2 = nn.BatchNorm2d(self.features, eps=1e-3)
+    self.power = {'mean': 1, 'gem': 3}[pooling]
+
+  def forward(self, images: torch.Tensor) -> torch.Tensor:
+    """Maps [B, 3, H, W] to [B, features]."""
+    x = self.blocks(functional.relu6(self.bn1(self.conv_stem(images))))
+    x = functional.relu6(self.bn2(self.conv_head(x)))
+    return pool(x, self.power)
+
+
 class Encoder(nn.Sequential):
   """A backbone, and the layer that makes its features an embedding.
 
@@ -205,7 +331,7 @@ class Encoder(nn.Sequential):
 
   def __init__(
     self,
-    backbone: ResNet | VisionTransformer | Features,
+    backbone: ResNet | VisionTransformer | EfficientNetLite | Features,
     dimension: int,
     head: str,
   ) -> None:
@@ -226,8 +352,8 @@ def build_encoder(card: dict[str, Any]) -> nn.Module:
   """Builds the encoder that a card tells of, with weights yet to be loaded.
 
   Args:
-    card: `architecture`, `width`, `stem` (of a ResNet), `pooling` (`mean` or
-      `gem` of a ResNet, `cls` or `mean` of a ViT), `head`, `dimension` (but for
+    card: `architecture`, `width`, `stem` (of a ResNet), `pooling` (`cls` or
+      `mean` of a ViT, `mean` or `gem` of others), `head`, `dimension` (but for
       the head `none`) and `image_size`; of a head on stored features their
       width, `features`.
 
@@ -240,11 +366,13 @@ def build_encoder(card: dict[str, Any]) -> nn.Module:
     KeyError: if the card lacks a field, or has an unknown name in one.
   """
   name, width, pooling = card['architecture'], card['width'], card['pooling']
-  backbone: ResNet | VisionTransformer | Features
+  backbone: ResNet | VisionTransformer | EfficientNetLite | Features
   if name in ('features', 'features_mlp'):
     backbone = Features(name, width, card['features'])
   elif name in VITS:
     backbone = VisionTransformer(name, width, card['image_size'], pooling)
+  elif name in EFFICIENTNET_LITES:
+    backbone = EfficientNetLite(name, width, pooling)
   else:
     backbone = ResNet(name, width, card['stem'], pooling)
   if card['head'] == 'none':

@@ -17,6 +17,7 @@ from advbct_jax.embeddings.class_statistics import class_statistics
 from advbct_jax.embeddings.extract import extract
 from advbct_jax.methods import make_method
 from advbct_jax.methods.method import OldModel, OldSide, Progress
+from advbct_jax.models.efficientnet_lite import EfficientNetLite, Stage
 from advbct_jax.parallel import AXIS, global_mean, map_step, replicate, shard
 from advbct_jax.training.schedules import make_optimizer
 from advbct_jax.training.state import create_state, trained_model
@@ -172,6 +173,46 @@ def test_methods_have_the_loss_gradients_and_memory_of_one_device(
     ),
     four,
     one,
+  )
+
+
+def test_an_efficientnet_lite_has_the_gradients_of_one_device():
+  stages = (Stage(16, 1, 3, 1, 1), Stage(24, 1, 3, 2, 6))
+  make = partial(EfficientNetLite, 1.0, 1.0, 16, width=0.25, stages=stages)
+  images = np.random.default_rng(0).normal(size=(8, 16, 16, 3))
+  # Brighter from one to the next, so that no two devices have alike statistics.
+  images = (images + np.arange(8)[:, None, None, None]).astype(np.float32)
+  variables = make().init(jax.random.key(0), images, train=False)
+
+  def differentiate(variables, images):
+    def loss(params):
+      features, updated = make(axis_name=AXIS).apply(
+        {**variables, 'params': params},
+        images,
+        train=True,
+        mutable=['batch_stats'],
+      )
+      return (features**2).mean(), updated
+
+    return jax.lax.pmean(
+      jax.grad(loss, has_aux=True)(variables['params']), AXIS
+    )
+
+  one, four = (
+    jax.pmap(
+      differentiate,
+      axis_name=AXIS,
+      in_axes=(None, 0),
+      out_axes=None,
+      devices=devices,
+    )(variables, images.reshape(len(devices), -1, *images.shape[1:]))
+    for devices in (jax.devices()[:1], jax.devices())
+  )
+  jax.tree.map(
+    lambda ours, theirs: np.testing.assert_allclose(
+      ours, theirs, rtol=1e-3, atol=1e-5
+    ),
+    *jax.device_get((four, one)),
   )
 
 

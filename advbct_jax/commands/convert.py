@@ -17,7 +17,8 @@ from advbct_jax.convert.vector_columns import (
 _INDEX_KINDS = ('flat', 'ivf_flat', 'ivf_pq', 'hnsw')
 _LAYOUTS = ('published', 'opencompatible', 'timm', 'original')
 _METRICS = ('cosine', 'inner_product', 'l2')
-_NORMALIZATIONS = ('imagenet', 'half')
+_NORMALIZATIONS = ('imagenet', 'half', 'efficientnet_lite')
+_RESAMPLINGS = ('bilinear', 'bicubic')
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -116,18 +117,27 @@ def _add_from_pytorch(commands: argparse._SubParsersAction) -> None:
     '--image_size',
     type=int,
     help='side in pixels that images are squashed to (default: as the card or '
-    'the position embeddings say, else 224)',
+    'the position embeddings say, else that which an EfficientNet-Lite was '
+    'trained at, else 224)',
   )
   parser.add_argument(
     '--pooling',
-    help='mean or gem for a ResNet, cls or mean for a ViT (default: as the '
-    'card or the weights say)',
+    help='cls or mean for a ViT, mean or gem for others (default: as the card '
+    'or the weights say)',
   )
   parser.add_argument(
     '--normalization',
     choices=_NORMALIZATIONS,
-    help="of pixels: ImageNet's mean and deviation, or half, 0.5 and 0.5, as "
-    "most of timm's ViTs expect it (default: as the card says, else imagenet)",
+    help="of pixels: ImageNet's mean and deviation; half, 0.5 and 0.5, as most "
+    "of timm's ViTs expect it; or efficientnet_lite, 127/255 and 128/255 "
+    '(default: as the card says, else efficientnet_lite for one of these, else '
+    'imagenet)',
+  )
+  parser.add_argument(
+    '--resampling',
+    choices=_RESAMPLINGS,
+    help="Pillow's filter that squashes images (default: as the card says, "
+    'else bicubic for an EfficientNet-Lite, else bilinear)',
   )
   parser.set_defaults(run=_from_pytorch)
 
@@ -147,6 +157,7 @@ def _from_pytorch(flags: argparse.Namespace) -> None:
         name for names in flags.ignore for name in names.split(',') if name
       ],
       embedding=flags.embedding,
+      resampling=flags.resampling,
     )
   )
 

@@ -26,6 +26,7 @@ from advbct_jax.convert.batch_counters import (
   expected_counters,
   read_counters,
 )
+from advbct_jax.data.decoding import RESAMPLINGS
 from advbct_jax.data.images import NORMALIZATIONS
 from advbct_jax.data.new_folder import new_folder
 from advbct_jax.errors import InputError
@@ -42,6 +43,7 @@ from advbct_jax.weights.architectures import (
   find_image_size,
   infer_beside_encoder,
   infer_model,
+  usual_preprocessing,
 )
 from advbct_jax.weights.cards import WeightsCard, read_card, summarize_model
 from advbct_jax.weights.embedding_layer import Settled, settle_embedding
@@ -51,8 +53,6 @@ from advbct_jax.weights.layouts import Layout, count_groups
 from advbct_jax.weights.loading import describe_match, match_tensors
 from advbct_jax.weights.selection import Selection, select_encoder
 
-# Where neither a card nor the weights say it.
-DEFAULT_IMAGE_SIZE = 224
 # What an error calls by its place in a config, and its name here: of a flag, or
 # of a card's field.
 _NAMES = {
@@ -80,20 +80,22 @@ def import_weights(
   under: Sequence[str] = (),
   ignored: Sequence[str] = (),
   embedding: str | None = None,
+  resampling: str | None = None,
 ) -> str:
   """Makes a workdir of a file of weights, as if they had been trained here.
 
   Args:
     weights: a path, or `hf://OWNER/REPO/FILE`.
     workdir: a new or empty folder.
-    image_size: side in pixels; None for what the card or the weights say.
+    image_size: side in pixels; None for what the card or the weights say, or
+      what is usual for such weights, as for the next two.
     pooling: None for what the card or the weights say.
-    normalization: a key of `NORMALIZATIONS`; None for what the card says, or
-      ImageNet's.
+    normalization: a key of `NORMALIZATIONS`.
     under: names of entries of the checkpoint, or beginnings of tensors' names,
       each below the one before it; nothing else is taken.
     ignored: names of modules, or patterns of tensors' names, to leave out.
     embedding: modules that are the embedding layer; see `settle_embedding`.
+    resampling: how images are squashed, a key of `RESAMPLINGS`.
 
   Returns:
     What was found and where it went, as text.
@@ -124,6 +126,7 @@ def import_weights(
         '--embedding out.'
       )
     normalization = normalization or _find_normalization(card, path)
+    resampling = resampling or _find_resampling(card, path)
     model = {name: getattr(card, name) for name in _MODEL_FIELDS}
     settled = Settled(chosen.tensors, chosen.layout)
   else:
@@ -135,8 +138,9 @@ def import_weights(
   shapes = _shapes(tensors)
   model['pooling'] = pooling or model['pooling']
   bound = find_image_size(shapes, layout, weights)
+  usual = usual_preprocessing(model['architecture'])
   if image_size is None:
-    image_size = card.image_size if card else bound or DEFAULT_IMAGE_SIZE
+    image_size = card.image_size if card else bound or usual['image_size']
   beside = infer_beside_encoder(shapes, layout, model['dimension'], weights)
   model.setdefault('compatible_dimension', _compatible_dimension(model, beside))
   matched = match_tensors(
@@ -163,17 +167,18 @@ def import_weights(
       'model': {**model, 'dtype': 'auto', 'init_weights': ''},
       'data': {
         'image_size': image_size,
-        'normalization': normalization or 'imagenet',
+        'normalization': normalization or usual['normalization'],
+        'resampling': resampling or usual['resampling'],
       },
     }
   )
-  usual = expected_counters(config, matched, step)
+  expected = expected_counters(config, matched, step)
   config.pytorch = {
     'layout': None if settled.rewritten else dataclasses.asdict(layout),
     'counters': {
       module: count
       for module, count in counters.items()
-      if count != usual[module]
+      if count != expected[module]
     },
   }
   _write_workdir(workdir, config, matched, step)
@@ -225,6 +230,16 @@ def _find_normalization(card: WeightsCard, path: pathlib.Path) -> str:
     )
     + '.'
   )
+
+
+def _find_resampling(card: WeightsCard, path: pathlib.Path) -> str:
+  """The filter that a card speaks of."""
+  if card.resampling not in RESAMPLINGS:
+    raise InputError(
+      f'{card_path(path)}: these weights expect images squashed by a filter '
+      f'called {card.resampling}; wanted: one of {", ".join(RESAMPLINGS)}.'
+    )
+  return card.resampling
 
 
 def _encoder_shapes(
@@ -312,8 +327,9 @@ def _describe_tensors(
     describe_match(tensors, in_order, layout),
     '',
     f'names of {layout.name}: {summarize_model(config.model)}',
-    f'images are squashed to {size}×{size} and normalised as '
-    f'{config.data.normalization}; be sure that the weights expect it',
+    f'images are squashed to {size}×{size} ({config.data.resampling}) and '
+    f'normalised as {config.data.normalization}; be sure that the weights '
+    'expect it',
   ]
   if kinds:
     lines.append(f'{", ".join(sorted(kinds))} became float32')

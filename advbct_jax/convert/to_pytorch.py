@@ -29,6 +29,7 @@ from advbct_jax.training.workdir import require_finished
 from advbct_jax.weights.cards import (
   HEAD_INPUT,
   WeightsCard,
+  describe_resize,
   require_ours,
   summarize_model,
 )
@@ -226,12 +227,20 @@ def _describe(
   size = 0 if features else config.data.image_size
   normalization = NORMALIZATIONS[config.data.normalization]
   whole = encoder.head == model.head
-  head: dict[str, Any] = {}
+  taken: dict[str, Any] = {
+    'resampling': config.data.resampling,
+    'resize': describe_resize(config.data.resampling),
+    'mean': normalization.mean,
+    'standard_deviation': normalization.deviation,
+  }
   if features:
-    head = {
+    taken = {
       'features': features.dimension,
       'features_of': f'{features.encoder} ({features.weights})',
+      'resampling': '',
       'resize': HEAD_INPUT,
+      'mean': (),
+      'standard_deviation': (),
       'colour_order': '',
     }
   return WeightsCard(
@@ -247,9 +256,7 @@ def _describe(
     image_size=size,
     weights=FrozenEncoder(model.architecture, encoder, variables, size).digest,
     sha256='',
-    mean=() if features else normalization.mean,
-    standard_deviation=() if features else normalization.deviation,
     training=config.get('method')
     or f'converted from {config.get("converted_from")}',
-    **head,
+    **taken,
   )

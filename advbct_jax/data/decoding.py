@@ -28,17 +28,25 @@ _TURNS = {
 
 _TIFF_BITS_PER_SAMPLE = 258
 
+# PIL's filters for squashing by their names here. All of them are antialiased:
+# they average over the pixels that fall together.
+RESAMPLINGS = {
+  'bilinear': Image.Resampling.BILINEAR,
+  'bicubic': Image.Resampling.BICUBIC,
+}
+
 
 def decode_image(
   encoded: bytes,
   size: int,
   box: np.ndarray | None = None,
   upright: bool = False,
+  resampling: str = 'bilinear',
 ) -> np.ndarray:
   """Decodes an image, crops it, and squashes it to a square.
 
-  Resampling is PIL's antialiased bilinear filter, which torchvision's `Resize`
-  uses on PIL images.
+  Resampling is by PIL's antialiased filters, which torchvision's `Resize` uses
+  on PIL images.
 
   Args:
     encoded: an image of a format that Pillow reads. Of several pictures in it
@@ -47,6 +55,7 @@ def decode_image(
     box: [4] x1, y1, x2, y2 in pixels to crop to first, after any turning.
     upright: whether the image is turned by its EXIF orientation. (Pillow turns
       TIFFs in any case.)
+    resampling: a key of `RESAMPLINGS`.
 
   Returns:
     [size, size, 3] uint8 RGB.
@@ -58,7 +67,7 @@ def decode_image(
   if box is not None:
     rgb = rgb.crop(tuple(box.tolist()))
   if rgb.size != (size, size):
-    rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
+    rgb = rgb.resize((size, size), RESAMPLINGS[resampling])
   return np.asarray(rgb)
 
 

@@ -23,18 +23,29 @@ class Normalization:
   Attributes:
     mean: of red, green and blue.
     deviation: of the same.
+    description: what the cards of stores say of it.
   """
 
   mean: tuple[float, float, float]
   deviation: tuple[float, float, float]
+  description: str
 
 
 NORMALIZATIONS = {
   # Of ImageNet's training images, as all of torchvision's weights and timm's
   # ResNets expect it.
-  'imagenet': Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+  'imagenet': Normalization(
+    (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 'ImageNet mean and deviation'
+  ),
   # As most of timm's ViTs expect it.
-  'half': Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+  'half': Normalization(
+    (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 'mean and deviation 0.5'
+  ),
+  # As TensorFlow trained EfficientNet-Lite: (x - 127)/128, whole numbers for
+  # the sake of quantised ones.
+  'efficientnet_lite': Normalization(
+    (127 / 255,) * 3, (128 / 255,) * 3, 'mean 127/255 and deviation 128/255'
+  ),
 }
 
 
@@ -189,12 +200,15 @@ class ImageSet:
       boxes=None if self.boxes is None else self.boxes[rows],
     )
 
-  def load(self, index: int, size: int) -> np.ndarray:
+  def load(
+    self, index: int, size: int, resampling: str = 'bilinear'
+  ) -> np.ndarray:
     """Decodes one image and squashes it to a square.
 
     Args:
       index: which image.
       size: side of the result in pixels.
+      resampling: a key of `RESAMPLINGS`.
 
     Returns:
       [size, size, 3] uint8 RGB.
@@ -205,7 +219,7 @@ class ImageSet:
     box = None if self.boxes is None else self.boxes[index]
     encoded = self.images[index]
     with refuse_undecodable(self.images.where(index)):
-      return decode_image(encoded, size, box, self.upright)
+      return decode_image(encoded, size, box, self.upright, resampling)
 
 
 def digest_ids(ids: Sequence[str]) -> str:
@@ -216,12 +230,15 @@ def digest_ids(ids: Sequence[str]) -> str:
   return digest.hexdigest()
 
 
-def load_all(image_set: ImageSet, size: int) -> np.ndarray:
+def load_all(
+  image_set: ImageSet, size: int, resampling: str = 'bilinear'
+) -> np.ndarray:
   """Decodes a whole set into memory, with one thread a core.
 
   Args:
     image_set: N images.
     size: side of each result in pixels.
+    resampling: a key of `RESAMPLINGS`.
 
   Returns:
     [N, size, size, 3] uint8 RGB.
@@ -232,7 +249,7 @@ def load_all(image_set: ImageSet, size: int) -> np.ndarray:
   decoded = np.empty((len(image_set), size, size, 3), np.uint8)
 
   def load(index: int) -> None:
-    decoded[index] = image_set.load(index, size)
+    decoded[index] = image_set.load(index, size, resampling)
 
   with futures.ThreadPoolExecutor() as pool:
     for _ in tqdm.tqdm(

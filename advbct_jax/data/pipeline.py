@@ -77,11 +77,13 @@ class LoadBatch:
     image_set: N images.
     size: side in pixels that images are squashed to.
     decoded: [N, size, size, 3] the decoded images, where they fit in memory.
+    resampling: a key of `RESAMPLINGS`.
   """
 
   image_set: ImageSet
   size: int
   decoded: np.ndarray | None = None
+  resampling: str = 'bilinear'
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -117,11 +119,15 @@ class LoadBatch:
     return {'image': images, 'row': rows.astype(np.int32)}
 
   def _decode(self, rows: np.ndarray) -> np.ndarray:
-    return np.stack([self.image_set.load(row, self.size) for row in rows])
+    load = self.image_set.load
+    return np.stack([load(row, self.size, self.resampling) for row in rows])
 
 
 def make_loader(
-  image_set: ImageSet, size: int, memory_mib: int = 0
+  image_set: ImageSet,
+  size: int,
+  memory_mib: int = 0,
+  resampling: str = 'bilinear',
 ) -> LoadBatch:
   """Makes a loader that decodes small sets once and keeps them in memory.
 
@@ -130,9 +136,11 @@ def make_loader(
     size: side in pixels that images are squashed to.
     memory_mib: how much memory, in MiB, decoded images may take; a set that
       takes more is decoded anew in every epoch.
+    resampling: a key of `RESAMPLINGS`.
   """
   fits = len(image_set) * size * size * 3 <= memory_mib * 2**20
-  return LoadBatch(image_set, size, load_all(image_set, size) if fits else None)
+  decoded = load_all(image_set, size, resampling) if fits else None
+  return LoadBatch(image_set, size, decoded, resampling)
 
 
 def training_batches(

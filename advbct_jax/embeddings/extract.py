@@ -17,8 +17,13 @@ import tqdm
 
 from advbct_jax import parallel
 from advbct_jax.data.augmentation import normalize
-from advbct_jax.data.images import ImageSet
-from advbct_jax.data.pipeline import Loader, make_loader, ordered_batches
+from advbct_jax.data.images import NORMALIZATIONS, ImageSet
+from advbct_jax.data.pipeline import (
+  LoadBatch,
+  Loader,
+  make_loader,
+  ordered_batches,
+)
 from advbct_jax.embeddings.features import FeatureRows, StoredFeatures
 from advbct_jax.embeddings.store import (
   DEFAULT_CHUNK_ROWS,
@@ -32,11 +37,6 @@ from advbct_jax.models.encoder import Encoder
 # Batches that the device has to do while the host fetches an earlier one. Two
 # bridge a late batch of images; more would only take memory.
 _BATCHES_UNDER_WAY = 2
-
-_PIXELS = {
-  'imagenet': 'ImageNet mean and deviation',
-  'half': 'mean and deviation 0.5',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,7 @@ class FrozenEncoder:
       can be compared with the old encoder's; 0 for all.
     features: what a head takes in the place of images; None for an encoder of
       images.
+    resampling: how images are squashed, a key of `RESAMPLINGS`.
   """
 
   name: str
@@ -68,6 +69,7 @@ class FrozenEncoder:
   normalization: str = 'imagenet'
   compatible_dimension: int = 0
   features: StoredFeatures | None = None
+  resampling: str = 'bilinear'
 
   @property
   def compute_dtype(self) -> str:
@@ -113,7 +115,9 @@ class FrozenEncoder:
       InputError: if a head has no features of some of them.
     """
     if not self.features:
-      return make_loader(image_set, self.image_size, memory_mib or 0)
+      return make_loader(
+        image_set, self.image_size, memory_mib or 0, self.resampling
+      )
     if memory_mib is None:
       return self.features.loader(image_set)
     return self.features.loader(image_set, memory_mib)
@@ -122,13 +126,18 @@ class FrozenEncoder:
     """Whether a loader gives what this encoder takes."""
     if isinstance(load, FeatureRows):
       return load.features == self.features
-    return not self.features and load.shape[0] == self.image_size
+    return (
+      not self.features
+      and isinstance(load, LoadBatch)
+      and (load.size, load.resampling) == (self.image_size, self.resampling)
+    )
 
   def card(self, image_set: ImageSet, chunk_rows: int) -> Card:
     """The identity card of a store that this encoder fills."""
     size = f'{self.image_size}x{self.image_size}'
     preprocessing = (
-      f'RGB, squashed to {size} (PIL bilinear), {_PIXELS[self.normalization]}'
+      f'RGB, squashed to {size} (PIL {self.resampling}), '
+      f'{NORMALIZATIONS[self.normalization].description}'
     )
     return Card(
       encoder=self.name,
@@ -194,8 +203,8 @@ def extract(
     path: the store's folder.
     batch_size: images at a time, over all devices of this process.
     workers: processes that decode images; 0 takes threads.
-    load: gives the set, where there is a loader already; one of another
-      image size, or of other features, than the encoder's is not used.
+    load: gives the set, where there is a loader already; one that squashes
+      otherwise, or has other features, than the encoder wants is not used.
     chunk_rows: images a chunk.
 
   Returns:

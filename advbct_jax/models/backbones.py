@@ -6,7 +6,16 @@ from typing import Any
 from flax import linen as nn
 
 from advbct_jax.errors import InputError
-from advbct_jax.models import features, resnet, vit
+from advbct_jax.models import efficientnet_lite, features, resnet, vit
+from advbct_jax.models.pooling import POOLINGS
+
+# Whatever is named here is a backbone.
+FAMILIES: tuple[Mapping[str, Callable[..., nn.Module]], ...] = (
+  resnet.RESNETS,
+  vit.VITS,
+  efficientnet_lite.EFFICIENTNET_LITES,
+  features.FEATURES,
+)
 
 
 def make_backbone(
@@ -20,13 +29,13 @@ def make_backbone(
   """Builds a backbone, a module that maps images to [B, E] features.
 
   Args:
-    architecture: a key of `RESNETS`, `VITS` or `FEATURES`; the last maps stored
-      features in the place of images.
+    architecture: a key of `RESNETS`, `VITS`, `EFFICIENTNET_LITES` or
+      `FEATURES`; the last maps stored features in the place of images.
     width: factor on its channel counts; of `features_mlp` the hidden width as a
       factor of E.
     stem: of a ResNet, `imagenet` or `small`; see `ResNet`.
-    pooling: how a map of features becomes one vector; `mean` or `gem` for a
-      ResNet, `cls` or `mean` for a ViT, the first of each for `auto`.
+    pooling: how a map of features becomes one vector; `cls` or `mean` for a
+      ViT, `mean` or `gem` for others, the first of each for `auto`.
     dtype: what to compute in.
     axis_name: the mapped axis over which BatchNorm shares its statistics.
 
@@ -44,12 +53,18 @@ def make_backbone(
     return features.FEATURES[architecture](
       width=width, pooling=pooling, dtype=dtype
     )
-  _require_known('architecture', architecture, _names())
+  _require_known('architecture', architecture, known_architectures())
+  pooling = _find_pooling(pooling, POOLINGS, architecture)
+  if architecture in efficientnet_lite.EFFICIENTNET_LITES:
+    _require_known('stem', stem, ('imagenet',), architecture)
+    return efficientnet_lite.EFFICIENTNET_LITES[architecture](
+      width=width, pooling=pooling, dtype=dtype, axis_name=axis_name
+    )
   _require_known('stem', stem, resnet.STEMS, architecture)
   return resnet.RESNETS[architecture](
     width=width,
     stem=stem,
-    pooling=_find_pooling(pooling, resnet.POOLINGS, architecture),
+    pooling=pooling,
     dtype=dtype,
     axis_name=axis_name,
   )
@@ -60,13 +75,9 @@ def takes_features(architecture: str) -> bool:
   return architecture in features.FEATURES
 
 
-def _names() -> tuple[str, ...]:
-  families: tuple[Mapping[str, Callable[..., nn.Module]], ...] = (
-    resnet.RESNETS,
-    vit.VITS,
-    features.FEATURES,
-  )
-  return tuple(name for family in families for name in family)
+def known_architectures() -> tuple[str, ...]:
+  """The names of all backbones."""
+  return tuple(name for family in FAMILIES for name in family)
 
 
 def _find_pooling(

@@ -11,12 +11,11 @@ from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 
 from advbct_jax.models.convolution import Convolution
+from advbct_jax.models.pooling import pool
 
 STEMS = ('imagenet', 'small')
-POOLINGS = ('mean', 'gem')
 _STAGE_CHANNELS = (64, 128, 256, 512)
 
 
@@ -79,8 +78,7 @@ class ResNet(nn.Module):
     width: factor on all channel counts; 1 is the published network.
     stem: `imagenet` (7×7 with stride 2, then max pooling: stride 4 in all) or
       `small` (3×3 with stride 2, for images of some 32 to 64 pixels).
-    pooling: `mean`, or `gem`, the generalised mean with exponent 3 (Radenović
-      et al., "Fine-tuning CNN image retrieval with no human annotation", 2018).
+    pooling: `mean` or `gem`; see `pool`.
     dtype: what to compute in; parameters and statistics stay float32.
     axis_name: the mapped axis over which BatchNorm shares its statistics.
     convolution: makes a convolution of given channels, size and stride.
@@ -123,12 +121,7 @@ class ResNet(nn.Module):
           norm=norm,
           name=f'layer{stage + 1}_{index}',
         )(x)
-    if self.pooling == 'gem':
-      # A cube has too few digits in bfloat16. The bound keeps the root's slope,
-      # which is infinite at 0, out of the gradient.
-      x = jnp.maximum(x.astype(jnp.float32), 1e-6)
-      return jnp.cbrt((x**3).mean(axis=(1, 2)))
-    return x.mean(axis=(1, 2))
+    return pool(x, self.pooling)
 
 
 RESNETS: dict[str, Callable[..., ResNet]] = {

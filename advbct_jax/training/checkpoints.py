@@ -28,7 +28,11 @@ _FOLDER = 'checkpoints'
 # The options of methods have been their defaults.
 _YOUNG_FIELDS = {
   'model': {'pooling': 'auto', 'head': 'batch_norm', 'compatible_dimension': 0},
-  'data': {'normalization': 'imagenet', 'features': ''},
+  'data': {
+    'normalization': 'imagenet',
+    'resampling': 'bilinear',
+    'features': '',
+  },
   'optimizer': {'name': 'sgd', 'schedule': 'drops', 'warmup_epochs': 0.0},
   'evaluation': {'dtype': 'float32', 'every_epochs': 0, 'part_queries': 100},
 }
@@ -250,6 +254,7 @@ def load_encoder(
     normalization=config.data.normalization,
     compatible_dimension=config.model.compatible_dimension,
     features=taken,
+    resampling=config.data.resampling,
   )
 
 

@@ -6,6 +6,7 @@ import jax
 import ml_collections
 
 from advbct_jax.data.augmentation import AUGMENTATIONS
+from advbct_jax.data.decoding import RESAMPLINGS
 from advbct_jax.data.images import NORMALIZATIONS
 from advbct_jax.errors import InputError
 from advbct_jax.models.backbones import takes_features
@@ -27,6 +28,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     {
       'data.augmentation': AUGMENTATIONS,
       'data.normalization': NORMALIZATIONS,
+      'data.resampling': RESAMPLINGS,
       'evaluation.dtype': COMPUTE_DTYPES,
       'optimizer.name': OPTIMIZERS,
       'optimizer.schedule': SCHEDULES,

@@ -163,6 +163,7 @@ def describe_start(config: ml_collections.ConfigDict) -> dict[str, object]:
   return options | {
     'pooling': backbone.pooling,
     'normalization': config.data.normalization,
+    'resampling': config.data.resampling,
   }
 
 

@@ -237,6 +237,7 @@ class Run:
       image_size=0 if self.features else self.data.load.shape[0],
       normalization=config.data.normalization,
       compatible_dimension=config.model.compatible_dimension,
+      resampling=config.data.resampling,
       features=self.features,
     )
 

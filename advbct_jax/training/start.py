@@ -144,13 +144,14 @@ def _require_same_images(
     'pooling': encoder.backbone.pooling,
     'mean': normalization.mean,
     'standard_deviation': normalization.deviation,
+    'resampling': config.data.resampling,
   }
   there = {name: getattr(card, name) for name in here}
   if there != here:
     raise InputError(
       f'{source}: by its card these weights go with {there}, but the config '
-      f'says {here}. Set config.model.pooling and config.data.normalization '
-      'to those of the weights.'
+      f'says {here}. Set config.model.pooling, config.data.normalization and '
+      'config.data.resampling to those of the weights.'
     )
 
 

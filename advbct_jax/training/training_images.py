@@ -81,5 +81,7 @@ def open_training_images(
   if check:
     check_images(image_set)
   return TrainingImages(
-    image_set, split, make_loader(image_set, data.image_size, data.memory_mib)
+    image_set,
+    split,
+    make_loader(image_set, data.image_size, data.memory_mib, data.resampling),
   )

@@ -1,6 +1,6 @@
 """Which encoder some weights are of, found out from their names and shapes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import itertools
 import math
 import re
@@ -11,15 +11,21 @@ import jax
 import numpy as np
 
 from advbct_jax.errors import InputError
-from advbct_jax.models import resnet, vit
+from advbct_jax.models import efficientnet_lite, vit
+from advbct_jax.models.backbones import known_architectures
 from advbct_jax.models.discriminator import Discriminator
+from advbct_jax.weights.backbone_shapes import (
+  find_stage_sizes,
+  infer_efficientnet_lite,
+  infer_resnet,
+  infer_vit,
+  require_shape,
+)
 from advbct_jax.weights.layouts import OPENCOMPATIBLE, Layout
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_BLOCK = re.compile(r'^layer(\d+)\.(\d+)\.conv1\.weight$')
 _END_OF_BLOCK = re.compile(r'^layer(\d+)\.0\.conv(\d)\.weight$')
-_STEMS = {7: 'imagenet', 3: 'small'}
 
 
 def infer_model(shapes: Shapes, layout: Layout, source: str) -> dict[str, Any]:
@@ -42,9 +48,11 @@ def infer_model(shapes: Shapes, layout: Layout, source: str) -> dict[str, Any]:
     if name.startswith(layout.backbone)
   }
   if 'pos_embed' in backbone and 'patch_embed.proj.weight' in backbone:
-    fields, features = _infer_vit(backbone, source)
-  elif 'conv1.weight' in backbone and _stage_sizes(backbone):
-    fields, features = _infer_resnet(backbone, source)
+    fields, features = infer_vit(backbone, source)
+  elif layout.kernel_name('conv_stem') in shapes:
+    fields, features = infer_efficientnet_lite(shapes, layout, source)
+  elif 'conv1.weight' in backbone and find_stage_sizes(backbone):
+    fields, features = infer_resnet(backbone, source)
     if layout.name == OPENCOMPATIBLE.name:
       # Its code pools so, by a power that is no tensor to be found here.
       fields['pooling'] = 'gem'
@@ -52,7 +60,8 @@ def infer_model(shapes: Shapes, layout: Layout, source: str) -> dict[str, Any]:
     raise InputError(
       f'{source}: the weights are of no architecture that is known here; their '
       f'first names are {", ".join(itertools.islice(shapes, 5))}. Wanted: '
-      f'{_known()}, as timm or torchvision names their layers.'
+      f'{", ".join(known_architectures())}, as timm, torchvision or '
+      'efficientnet-lite-pytorch names their layers.'
     )
   return fields | _infer_head(shapes, layout, features, source)
 
@@ -72,6 +81,16 @@ def describe_assumptions(model: Mapping[str, Any]) -> str:
       f'its attention is taken to have {heads} heads, as timm has, which '
       'weights cannot tell; one with others embeds otherwise'
     )
+  if model['architecture'] in efficientnet_lite.EFFICIENTNET_LITES:
+    make = efficientnet_lite.EFFICIENTNET_LITES[model['architecture']]
+    size = make().image_size
+    return (
+      f'its strides are taken to be padded as TensorFlow pads images of '
+      f'{size}×{size}, and its BatchNorms to have an epsilon of 0.001, as in '
+      'the package efficientnet-lite-pytorch and in what timm calls '
+      f'tf_{model["architecture"]}, which weights cannot tell; one of other '
+      "padding, as timm's efficientnet_lite0 without tf_, embeds otherwise"
+    )
   if model['stem'] == 'small':
     return (
       'the first convolution, 3×3, is taken to have stride 2 and no pooling '
@@ -79,6 +98,30 @@ def describe_assumptions(model: Mapping[str, Any]) -> str:
       "CIFAR's ResNets have, embeds otherwise"
     )
   return ''
+
+
+def usual_preprocessing(architecture: str) -> dict[str, Any]:
+  """What images go through where neither a card nor a person says it.
+
+  Args:
+    architecture: of a backbone.
+
+  Returns:
+    `image_size` in pixels, `normalization` and `resampling`.
+  """
+  make = efficientnet_lite.EFFICIENTNET_LITES.get(architecture)
+  if make:
+    # Unlike others' these have been trained in one place and one way.
+    return {
+      'image_size': make().image_size,
+      'normalization': 'efficientnet_lite',
+      'resampling': 'bicubic',
+    }
+  return {
+    'image_size': 224,
+    'normalization': 'imagenet',
+    'resampling': 'bilinear',
+  }
 
 
 def find_image_size(shapes: Shapes, layout: Layout, source: str) -> int | None:
@@ -95,7 +138,7 @@ def find_image_size(shapes: Shapes, layout: Layout, source: str) -> int | None:
   name = f'{layout.backbone}pos_embed'
   if name not in shapes:
     return None
-  positions = _shape(shapes, name, 3, source)[1]
+  positions = require_shape(shapes, name, 3, source)[1]
   return vit.PATCH * math.isqrt(max(positions - 1, 0))
 
 
@@ -111,6 +154,9 @@ def find_features(shapes: Shapes, layout: Layout) -> int | None:
   )
   if norm and f'{layout.backbone}pos_embed' in shapes:
     return norm[0]
+  if layout.kernel_name('conv_stem') in shapes:
+    head = shapes.get(layout.kernel_name('conv_head'))
+    return head[0] if head else None
   # The convolution that ends the last stage's first block is as wide as all
   # that follows.
   ends = [
@@ -143,7 +189,7 @@ def infer_beside_encoder(
   found: dict[str, tuple[int, ...]] = {}
   classifier = f'{layout.parts.get("classifier")}.weight'
   if classifier in shapes:
-    classes, _ = _shape(shapes, classifier, 2, source)
+    classes, _ = require_shape(shapes, classifier, 2, source)
     found['params/classifier/kernel'] = (dimension, classes)
   boundary = layout.parts.get('method/boundary', '')
   if boundary in shapes:
@@ -153,7 +199,7 @@ def infer_beside_encoder(
   if first in shapes:
     # It sees the compatible part of an embedding, which may be all of it. What
     # is wider is a fault that is better told of as one of shapes.
-    _, seen = _shape(shapes, first, 2, source)
+    _, seen = require_shape(shapes, first, 2, source)
     embeddings = np.zeros((1, min(dimension, seen)), np.float32)
     discriminator = Discriminator('per_domain' if norm in shapes else 'none')
     variables = jax.eval_shape(
@@ -167,20 +213,6 @@ def infer_beside_encoder(
   return found
 
 
-def _shape(
-  shapes: Shapes, name: str, axes: int, source: str
-) -> tuple[int, ...]:
-  """The shape of a tensor that must have so many axes."""
-  shape = shapes.get(name)
-  if shape is None or len(shape) != axes:
-    raise InputError(
-      f'{source}: {name} is {"missing" if shape is None else shape}; wanted: '
-      f'{axes} axes. The file is damaged, or its weights are of no '
-      'architecture that is known here.'
-    )
-  return shape
-
-
 def _infer_head(
   shapes: Shapes, layout: Layout, features: int, source: str
 ) -> dict[str, Any]:
@@ -189,110 +221,5 @@ def _infer_head(
     return {'head': 'none', 'dimension': features}
   return {
     'head': 'linear' if f'{projection}.bias' in shapes else 'batch_norm',
-    'dimension': _shape(shapes, f'{projection}.weight', 2, source)[0],
+    'dimension': require_shape(shapes, f'{projection}.weight', 2, source)[0],
   }
-
-
-def _infer_resnet(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
-  sizes = _stage_sizes(shapes)
-  block: type[resnet.BasicBlock] | type[resnet.BottleneckBlock] = (
-    resnet.BottleneckBlock
-    if 'layer1.0.conv3.weight' in shapes
-    else resnet.BasicBlock
-  )
-  stem_channels, _, _, size = _shape(shapes, 'conv1.weight', 4, source)
-  names = [
-    name
-    for name, make in resnet.RESNETS.items()
-    if (make().stage_sizes, make().block) == (sizes, block)
-  ]
-  if not names or size not in _STEMS:
-    raise InputError(
-      f'{source}: a ResNet with {"-".join(map(str, sizes))} blocks '
-      f'({block.__name__}) and a first kernel of {size}×{size} pixels; wanted: '
-      f'{_known()}, with a first kernel of 7×7 or 3×3.'
-    )
-  channels = [
-    stem_channels,
-    *(
-      _shape(shapes, f'layer{stage + 1}.0.conv1.weight', 4, source)[0]
-      for stage in range(len(sizes))
-    ),
-  ]
-  published = [64, *(64 * 2**stage for stage in range(len(sizes)))]
-  fields = {
-    'architecture': names[0],
-    'width': _infer_width(channels, published, source),
-    'stem': _STEMS[size],
-    'pooling': 'mean',
-  }
-  return fields, channels[-1] * block.expansion
-
-
-def _stage_sizes(shapes: Shapes) -> tuple[int, ...]:
-  """The number of blocks in each stage of a ResNet."""
-  blocks = [
-    tuple(map(int, match.groups()))
-    for match in map(_BLOCK.match, shapes)
-    if match
-  ]
-  stages = max((stage for stage, _ in blocks), default=0)
-  return tuple(
-    sum(stage == wanted for stage, _ in blocks)
-    for wanted in range(1, stages + 1)
-  )
-
-
-def _infer_width(
-  channels: list[int], published: list[int], source: str
-) -> float:
-  """The factor that makes these channels of the published ones."""
-  # Counts of channels are rounded, so that each gives the factor only nearly,
-  # and not every one's makes all the others again.
-  for have, base in zip(channels, published, strict=True):
-    width = have / base
-    if [round(count * width) for count in published] == channels:
-      return width
-  raise InputError(
-    f'{source}: the stem and the stages have {", ".join(map(str, channels))} '
-    f'channels; wanted: {", ".join(map(str, published))}, all times one '
-    'factor. Wide ResNets and ResNeXts have no place here.'
-  )
-
-
-def _infer_vit(shapes: Shapes, source: str) -> tuple[dict[str, Any], int]:
-  _, positions, channels = _shape(shapes, 'pos_embed', 3, source)
-  patch = _shape(shapes, 'patch_embed.proj.weight', 4, source)
-  depth = len(
-    {name.split('.')[1] for name in shapes if name.startswith('blocks.')}
-  )
-  names = [
-    name
-    for name, make in vit.VITS.items()
-    if (make().depth, make().channels) == (depth, channels)
-  ]
-  square = math.isqrt(max(positions - 1, 0)) ** 2 == positions - 1
-  if not names or patch[2:] != (vit.PATCH, vit.PATCH) or not square:
-    raise InputError(
-      f'{source}: a vision transformer of {depth} blocks and {channels} '
-      f'channels, with patches of {"×".join(map(str, patch[2:]))} and '
-      f'{positions} position embeddings; wanted: {_known()}, with patches of '
-      f'{vit.PATCH}×{vit.PATCH}, a class token and square images.'
-    )
-  fields = {
-    'architecture': names[0],
-    'width': 1.0,
-    'stem': 'imagenet',
-    # timm has the last norm after the pooling, where that is a mean, and calls
-    # it so.
-    'pooling': 'mean' if 'fc_norm.weight' in shapes else 'cls',
-  }
-  return fields, channels
-
-
-def _known() -> str:
-  families: tuple[Mapping[str, Callable[..., Any]], ...] = (
-    resnet.RESNETS,
-    vit.VITS,
-  )
-  return ', '.join(itertools.chain.from_iterable(families))

@@ -11,11 +11,14 @@ Tensors = Mapping[str, np.ndarray]
 
 _BACKBONE = re.compile(
   r'(conv1|bn1|layer\d+|cls_token|pos_embed|patch_embed|blocks|norm|fc_norm)\.|'
-  r'(cls_token|pos_embed)$'
+  r'(cls_token|pos_embed)$|'
+  r'(conv_stem|conv_head|_conv_stem|_bn0|_blocks|_conv_head|_bn1)\.'
 )
+# A ResNet with a BatchNorm as its embedding layer may have it under this name.
+_ENDS_EFFICIENTNET = re.compile(r'bn2\.')
 # What libraries and trainers call a classifier, or a loss that has one.
 _CLASSIFIER = re.compile(
-  r'(^|[./])(fc|heads?|head_dist|classifier|last_linear|criterion|loss)$'
+  r'(^|[./])(_?fc|heads?|head_dist|classifier|last_linear|criterion|loss)$'
 )
 _IMAGENET_CLASSES = 1000
 
@@ -53,10 +56,13 @@ def modules_beside(tensors: Tensors, layout: Layout) -> dict[str, list[str]]:
   taken = [
     name if name in tensors else f'{name}.' for name in layout.parts.values()
   ]
+  efficientnet = f'{layout.backbone}conv_stem.weight' in tensors
   groups: dict[str, list[str]] = {}
   for name in tensors:
-    inside = name.startswith(layout.backbone) and _BACKBONE.match(
-      name.removeprefix(layout.backbone)
+    below = name.removeprefix(layout.backbone)
+    inside = name.startswith(layout.backbone) and (
+      _BACKBONE.match(below)
+      or (efficientnet and _ENDS_EFFICIENTNET.match(below))
     )
     if not inside and not name.startswith(tuple(taken)):
       groups.setdefault(_module(name, layout.backbone), []).append(name)

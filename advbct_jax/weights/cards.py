@@ -15,17 +15,13 @@ HEAD_INPUT = (
   'no image: the encoder named by features_of makes [features] numbers of it, '
   'of whatever length, which the head brings to length √features itself'
 )
-RESIZE = (
-  'the whole image is squashed to image_size × image_size, whatever its '
-  "shape, by PIL's antialiased bilinear filter on 8-bit RGB (torchvision's "
-  'Resize((s, s)) on a PIL image does the same). OpenCV, a Resize of tensors, '
-  'a JPEG decoder other than PIL, or a resized centre crop change the pixels '
-  'and so the embeddings a little, crops much'
-)
 METRIC = 'cosine: scale embeddings to unit length, then take inner products'
 
 # What cards of encoders of images leave out.
 _OF_IMAGES: Mapping[str, Any] = {'features': 0, 'features_of': ''}
+
+# What cards of before have not, as it was then.
+_YOUNG_FIELDS: Mapping[str, Any] = {'resampling': 'bilinear'}
 
 # What a card's JSON has in a field of some type.
 _JSON_KINDS: Mapping[Any, str] = {
@@ -36,13 +32,29 @@ _JSON_KINDS: Mapping[Any, str] = {
 }
 
 
+def describe_resize(resampling: str) -> str:
+  """Says in words how an image gets its size.
+
+  Args:
+    resampling: a key of `RESAMPLINGS`.
+  """
+  return (
+    'the whole image is squashed to image_size × image_size, whatever its '
+    f"shape, by PIL's antialiased {resampling} filter on 8-bit RGB "
+    "(torchvision's Resize((s, s)) on a PIL image does the same). OpenCV, a "
+    'Resize of tensors, a JPEG decoder other than PIL, or a resized centre '
+    'crop change the pixels and so the embeddings a little, crops much'
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class WeightsCard:
   """What belongs to a file of weights, so that it can be used right.
 
   Attributes:
     file: the name of the file.
-    architecture: a key of `RESNETS`, `VITS` or `FEATURES`.
+    architecture: a key of `RESNETS`, `VITS`, `EFFICIENTNET_LITES` or
+      `FEATURES`.
     width: factor on its channel counts.
     stem: of a ResNet.
     pooling: how a map of features becomes one vector.
@@ -59,7 +71,8 @@ class WeightsCard:
     training: the method that the encoder was trained with, or what it was
       converted from.
     colour_order: of the pixels.
-    resize: how an image gets its size.
+    resampling: by what filter images are resized, a key of `RESAMPLINGS`.
+    resize: how an image gets its size, in words.
     metric: how embeddings are compared.
     features: the width E of the stored features that a head takes, 0 for an
       encoder of images, whose cards don't speak of it.
@@ -83,7 +96,8 @@ class WeightsCard:
   standard_deviation: tuple[float, ...]
   training: str
   colour_order: str = 'RGB'
-  resize: str = RESIZE
+  resampling: str = 'bilinear'
+  resize: str = describe_resize('bilinear')
   metric: str = METRIC
   features: int = 0
   features_of: str = ''
@@ -119,7 +133,7 @@ def read_card(path: pathlib.Path) -> WeightsCard | None:
     or 2 * len(found.keys() & kinds.keys()) > len(kinds)
   ):
     return None
-  found = {**_OF_IMAGES, **found}
+  found = {**_OF_IMAGES, **_YOUNG_FIELDS, **found}
   if faults := _find_faults(found, kinds):
     raise InputError(
       f'{beside}: in this card of {path.name}, {"; ".join(faults)}. Fetch it '

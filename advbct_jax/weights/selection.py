@@ -19,7 +19,7 @@ Tensors = Mapping[str, np.ndarray]
 
 # Every backbone that is known here has one of these, and little else does.
 _OF_BACKBONE = re.compile(
-  r'(^|[./])(layer1\.0\.conv1|patch_embed\.proj)\.weight$'
+  r'(^|[./])(layer1\.0\.conv1|patch_embed\.proj|_?conv_stem)\.weight$'
 )
 # What is taken where several models are in one file: the entries under which
 # trainers keep the model that is trained, and OpenCompatible's new model.

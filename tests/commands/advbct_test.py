@@ -11,6 +11,7 @@ import pytest
 from advbct_jax.commands import COMMANDS, convert, main
 from advbct_jax.convert.to_pytorch import ORIGINAL
 from advbct_jax.convert.vector_lengths import METRICS
+from advbct_jax.data.decoding import RESAMPLINGS
 from advbct_jax.data.images import NORMALIZATIONS
 from advbct_jax.retrieval.service_index import OPTIONS
 from advbct_jax.weights.layouts import LAYOUTS
@@ -155,6 +156,7 @@ def test_choices_that_are_written_out_are_those_that_there_are():
   assert {*LAYOUTS, ORIGINAL} == set(convert._LAYOUTS)
   assert METRICS == convert._METRICS
   assert set(NORMALIZATIONS) == set(convert._NORMALIZATIONS)
+  assert set(RESAMPLINGS) == set(convert._RESAMPLINGS)
 
 
 @pytest.mark.parametrize('name', ['adapters', 'convert', 'prepare'])

@@ -58,6 +58,16 @@ TINY_VIT = {
   'image_size': 32,
 }
 
+TINY_LITE = {
+  'architecture': 'efficientnet_lite1',
+  'width': 1 / 16,
+  'stem': 'imagenet',
+  'pooling': 'mean',
+  'head': 'none',
+  'dimension': 80,
+  'image_size': 32,
+}
+
 
 @pytest.fixture(autouse=True)
 def tiny_backbones(monkeypatch):
@@ -143,6 +153,10 @@ def _require_same_embeddings(workdir, module, size):
     TINY_VIT,
     TINY_VIT | {'pooling': 'mean', 'image_size': 48},
     TINY_VIT | {'head': 'batch_norm', 'dimension': 8},
+    TINY_LITE,
+    TINY_LITE | {'architecture': 'efficientnet_lite4'},
+    TINY_LITE | {'head': 'batch_norm', 'dimension': 8},
+    TINY_LITE | {'head': 'linear', 'dimension': 8},
   ],
 )
 def test_pytorch_weights_come_back_bit_for_bit(tmp_path, fields):
@@ -453,6 +467,79 @@ def test_the_compatible_part_is_told_by_the_card_or_the_discriminator(tmp_path):
   export_weights(tmp_path / 'run', tmp_path / 'out.safetensors')
   card = json.loads((tmp_path / 'out.json').read_text())
   assert card['compatible_dimension'] == 6
+
+
+def _package_state(number):
+  """Weights under the names of the package efficientnet-lite-pytorch."""
+  package = pytest.importorskip('efficientnet_lite_pytorch')
+  return package.EfficientNet.from_name(
+    f'efficientnet-lite{number}'
+  ).state_dict()
+
+
+@pytest.mark.parametrize('before', ['', 'model.module.', 'net/'])
+def test_the_names_of_the_package_of_efficientnet_lite_come_back(
+  tmp_path, before
+):
+  state = _package_state(2)
+  path = tmp_path / 'in.pth'
+  if before.endswith('/'):
+    torch.save({before[:-1]: state}, path)
+  else:
+    torch.save({before + name: array for name, array in state.items()}, path)
+  told = import_weights(str(path), tmp_path / 'run')
+  assert 'left out, on the features: _fc (2)' in told
+  assert 'padded as TensorFlow pads images of 260×260' in told
+
+  encoder = load_encoder(tmp_path / 'run')
+  assert (encoder.name, encoder.image_size) == ('efficientnet_lite2', 260)
+  assert encoder.normalization == 'efficientnet_lite'
+  assert encoder.resampling == 'bicubic'
+  export_weights(tmp_path / 'run', tmp_path / 'out.pth', 'original')
+  wanted = {n: x for n, x in state.items() if not n.startswith('_fc.')}
+  _require_same(_load(tmp_path / 'out.pth'), wanted)
+
+
+def test_a_classifier_of_an_efficientnet_lite_may_be_its_embedding(tmp_path):
+  state = _package_state(0)
+  state['_fc.weight'], state['_fc.bias'] = torch.ones(64, 1280), torch.ones(64)
+  torch.save(state, tmp_path / 'in.pth')
+  weights = str(tmp_path / 'in.pth')
+  with pytest.raises(InputError, match=r'_fc \(1280 to 64\) may be the embed'):
+    import_weights(weights, tmp_path / 'run')
+  import_weights(weights, tmp_path / 'run', embedding='_fc')
+  assert load_encoder(tmp_path / 'run').module.dimension == 64
+  export_weights(tmp_path / 'run', tmp_path / 'out.pth', 'original')
+  _require_same(_load(tmp_path / 'out.pth'), state)
+
+
+@pytest.mark.parametrize('flags', [{}, {'resampling': 'bilinear'}])
+def test_how_images_are_squashed_travels_with_weights(tmp_path, flags):
+  _save(_module(TINY_LITE), tmp_path / 'in.safetensors')
+  weights = str(tmp_path / 'in.safetensors')
+  import_weights(weights, tmp_path / 'run', **flags)
+  wanted = flags.get('resampling', 'bicubic')
+  assert load_encoder(tmp_path / 'run').resampling == wanted
+  assert load_encoder(tmp_path / 'run').image_size == 240
+  out = tmp_path / 'out.safetensors'
+  export_weights(tmp_path / 'run', out)
+  card = json.loads((tmp_path / 'out.json').read_text())
+  assert card['resampling'] == wanted
+  assert f'antialiased {wanted} filter' in card['resize']
+  assert card['mean'] == [127 / 255] * 3
+  import_weights(str(out), tmp_path / 'back')
+  encoder = load_encoder(tmp_path / 'back')
+  assert (encoder.resampling, encoder.image_size) == (wanted, 240)
+  assert encoder.normalization == 'efficientnet_lite'
+
+  (tmp_path / 'out.json').write_text(json.dumps(card | {'resampling': 'box'}))
+  with pytest.raises(InputError, match='a filter called box; wanted: one of'):
+    import_weights(str(out), tmp_path / 'again')
+  # A card of before says nothing of it, and was of a bilinear filter.
+  del card['resampling']
+  (tmp_path / 'out.json').write_text(json.dumps(card))
+  import_weights(str(out), tmp_path / 'again')
+  assert load_encoder(tmp_path / 'again').resampling == 'bilinear'
 
 
 def _without(name):

@@ -33,6 +33,13 @@ def test_normalising_brings_imagenets_mean_to_0_and_its_deviation_to_1():
   )
 
 
+def test_an_efficientnet_lite_sees_pixels_less_127_in_parts_of_128():
+  found = normalize(
+    jnp.asarray([[0, 127, 255]], jnp.uint8), 'efficientnet_lite'
+  )
+  np.testing.assert_allclose(found, [[-127 / 128, 0, 1]], atol=1e-6)
+
+
 def test_no_augmentation_is_normalising_and_nothing_else():
   np.testing.assert_array_equal(
     augment(IMAGES, KEYS, 'none', 'half'),

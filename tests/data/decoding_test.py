@@ -7,6 +7,7 @@ from PIL import Image
 import pytest
 
 from advbct_jax.data.decoding import (
+  RESAMPLINGS,
   decode_image,
   encode_jpeg,
   refuse_undecodable,
@@ -35,6 +36,21 @@ def test_an_oblong_image_is_squashed_to_a_square():
   assert decoded.shape == (8, 8, 3)
   assert decoded[0].tolist()[0] == [255, 0, 0]
   assert decoded[0].tolist()[-1] == [0, 255, 0]
+
+
+@pytest.mark.parametrize('size', [5, 13])
+@pytest.mark.parametrize('resampling', RESAMPLINGS)
+def test_images_are_squashed_by_the_filter_of_pillow_that_is_asked_for(
+  resampling, size
+):
+  picture = Image.fromarray(quarters())
+  wanted = picture.resize((size, size), Image.Resampling[resampling.upper()])
+  decoded = decode_image(encode(quarters()), size, resampling=resampling)
+  np.testing.assert_array_equal(decoded, np.asarray(wanted))
+  if resampling == 'bilinear':
+    np.testing.assert_array_equal(
+      decode_image(encode(quarters()), size), wanted
+    )
 
 
 def test_shrinking_averages_over_the_pixels_it_merges():

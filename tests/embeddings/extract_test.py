@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from advbct_jax import parallel
 from advbct_jax.data.pipeline import make_loader
 from advbct_jax.embeddings.extract import FrozenEncoder, extract
 from advbct_jax.embeddings.store import (
@@ -340,6 +341,29 @@ def test_a_loader_of_another_image_size_is_not_used(encoder, tmp_path):
   np.testing.assert_allclose(
     store.read(), embed_directly(encoder, 3), atol=1e-5
   )
+
+
+def test_images_are_squashed_as_the_encoder_wants_and_its_card_says(tmp_path):
+  images = image_set(3)
+  bilinear = dataclasses.replace(tiny_encoder(), image_size=SIZE // 2)
+  bicubic = dataclasses.replace(bilinear, resampling='bicubic')
+  load = make_loader(images, SIZE // 2, memory_mib=1)
+  stores = [
+    extract(encoder, images, tmp_path / encoder.resampling, load=load)
+    for encoder in (bilinear, bicubic)
+  ]
+  for store, filter_ in zip(stores, ('bilinear', 'bicubic'), strict=True):
+    assert f'8x8 (PIL {filter_}), ImageNet' in store.card.preprocessing
+  squashed = np.stack(
+    [images.load(row, SIZE // 2, 'bicubic') for row in (0, 1, 2)]
+  )
+  wanted = bicubic.embed(parallel.shard(squashed))
+  np.testing.assert_allclose(
+    stores[1].read(), np.asarray(wanted).reshape(3, -1), atol=1e-5
+  )
+  assert np.abs(stores[0].read() - stores[1].read()).max() > 1e-3
+  with pytest.raises(InputError, match='preprocessing'):
+    extract(bicubic, images, tmp_path / 'bilinear')
 
 
 def test_an_extraction_and_another_writer_exclude_each_other(tmp_path):

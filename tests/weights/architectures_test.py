@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 import re
 
@@ -6,6 +7,7 @@ import jax
 import pytest
 
 from advbct_jax.errors import InputError
+from advbct_jax.models.efficientnet_lite import EFFICIENTNET_LITES
 from advbct_jax.models.encoder import make_encoder
 from advbct_jax.models.resnet import RESNETS
 from advbct_jax.models.vit import VITS, VisionTransformer
@@ -52,6 +54,13 @@ def _resnet(**fields):
   } | fields
 
 
+def _lite(**fields):
+  return _resnet(architecture='efficientnet_lite2') | fields
+
+
+PACKAGE_OF_LITE2 = dataclasses.replace(TIMM, stage_sizes=(1, 3, 3, 4, 4, 5, 1))
+
+
 @pytest.mark.parametrize(
   ('layout', 'model'),
   [
@@ -74,6 +83,13 @@ def _resnet(**fields):
       for pooling in ('cls', 'mean')
     ),
     (PUBLISHED, _resnet(architecture='vit_base_patch16', pooling='cls')),
+    *((PUBLISHED, _resnet(architecture=name)) for name in EFFICIENTNET_LITES),
+    (PUBLISHED, _resnet(architecture='efficientnet_lite2', width=0.3)),
+    *(
+      (layout, _lite(head='none', dimension=1280))
+      for layout in (TIMM, PACKAGE_OF_LITE2)
+    ),
+    (OPENCOMPATIBLE, _lite(head='linear')),
   ],
 )
 def test_an_encoder_is_told_from_its_tensors(layout, model):
@@ -99,6 +115,7 @@ def test_position_embeddings_tell_the_image_size(monkeypatch):
     (_resnet(stem='small'), 'stride 2 and no pooling .* stride 1, as CIFAR'),
     (_resnet(architecture='vit_small_patch16'), 'to have 6 heads, as timm'),
     (_resnet(architecture='vit_base_patch16'), 'to have 12 heads, as timm'),
+    (_lite(), 'images of 260×260, .* calls tf_efficientnet_lite2, which'),
   ],
 )
 def test_what_weights_cannot_tell_is_told_as_assumed(model, told):
@@ -187,6 +204,51 @@ def test_other_architectures_are_refused_by_what_they_are(change, message):
     infer_model(change(_shapes(TIMM, **model)), TIMM, 'some')
 
 
+@pytest.mark.parametrize('layout', [TIMM, PACKAGE_OF_LITE2])
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (
+      lambda name, shape: [(name, shape), (_squeezing(name), (8, 16, 1, 1))],
+      'is of squeeze-and-excitation, which an EfficientNet-Lite has none of',
+    ),
+    (
+      # One block less.
+      lambda name, shape: (
+        [] if re.search(r'\.(6\.0|20)\.', name) else [(name, shape)]
+      ),
+      'an EfficientNet of 20 blocks; wanted: resnet18, ',
+    ),
+    (
+      lambda name, shape: [
+        (name, (2 * shape[0], *shape[1:]) if 'conv_stem' in name else shape)
+      ],
+      r'21 blocks and 64, 16, 24, .*; wanted: .*, with 32, 16, .* '
+      r'\(efficientnet_lite1\) or 32, 16, .* \(efficientnet_lite2\), all times',
+    ),
+    (
+      lambda name, shape: [(name, () if 'conv_head' in name else shape)],
+      r'conv_head.weight is \(\); wanted: 4 axes',
+    ),
+  ],
+)
+def test_efficientnets_that_are_no_lite_are_refused_by_what_they_are(
+  layout, change, message
+):
+  shapes = _shapes(layout, **_lite(head='none', dimension=1280))
+  changed = dict(
+    item for name, shape in shapes.items() for item in change(name, shape)
+  )
+  with pytest.raises(InputError, match=f'some: .*{message}'):
+    infer_model(changed, layout, 'some')
+
+
+def _squeezing(name):
+  block = re.match(r'_?blocks\.(\d+\.)+', name)
+  layer = '_se_' if name.startswith('_') else 'se.conv_'
+  return f'{block[0] if block else "blocks.0."}{layer}reduce.weight'
+
+
 def test_classifier_and_method_are_found_beside_an_encoder():
   shapes = {
     'projection_cls.weight': (5, 8),
@@ -218,6 +280,8 @@ def test_classifier_and_method_are_found_beside_an_encoder():
     (_resnet(architecture='resnet34', width=0.3), 154),
     (_resnet(architecture='vit_small_patch16', pooling='cls'), 384),
     (_resnet(architecture='vit_small_patch16', pooling='mean'), 384),
+    (_lite(), 1280),
+    (_lite(width=0.25), 320),
   ],
 )
 @pytest.mark.parametrize('layout', [PUBLISHED, PUBLISHED.under('model.')])

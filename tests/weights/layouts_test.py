@@ -19,6 +19,7 @@ RESNET = ['conv1.weight', 'layer1.0.conv1.weight']
   [
     (RESNET, TIMM),
     (['convnet.conv1.weight'], PUBLISHED),
+    (['conv_stem.weight', 'blocks.0.0.conv_dw.weight'], TIMM),
     (['backbone.conv1.weight', 'fc_emb.weight'], OPENCOMPATIBLE),
   ],
 )
@@ -42,6 +43,40 @@ def test_a_layout_may_be_of_one_module_among_others():
   assert layout.pytorch_name('params/encoder/backbone/conv1/kernel') == (
     'model.convnet.conv1.weight'
   )
+
+
+PACKAGE_BLOCKS = [f'_blocks.{n}._depthwise_conv.weight' for n in range(21)]
+
+
+@pytest.mark.parametrize(
+  ('names', 'name', 'before'),
+  [
+    ([], 'efficientnet_pytorch', ''),
+    (['projection_dim.weight'], 'published', 'convnet.'),
+    (['fc_emb.weight'], 'opencompatible', 'backbone.'),
+  ],
+)
+def test_blocks_that_are_numbered_throughout_find_their_stage(
+  names, name, before
+):
+  inside = ['_conv_stem.weight', *PACKAGE_BLOCKS]
+  layout = find_layout([*names, *(before + below for below in inside)])
+  assert layout.name == name
+  assert layout.stage_sizes == (1, 3, 3, 4, 4, 5, 1)
+  for ours, theirs in {
+    'conv_stem/kernel': '_conv_stem.weight',
+    'bn1/scale': '_bn0.weight',
+    'blocks_0_0/bn1/mean': '_blocks.0._bn1.running_mean',
+    'blocks_0_0/conv_pw/kernel': '_blocks.0._project_conv.weight',
+    'blocks_1_0/conv_pw/kernel': '_blocks.1._expand_conv.weight',
+    'blocks_2_1/bn1/bias': '_blocks.5._bn0.bias',
+    'blocks_6_0/conv_pwl/kernel': '_blocks.20._project_conv.weight',
+    'bn2/var': '_bn1.running_var',
+    # Of another backbone, which these weights have nothing for.
+    'layer1_0/conv1/kernel': 'layer1_0.conv1.weight',
+  }.items():
+    found = layout.pytorch_name(f'params/encoder/backbone/{ours}')
+    assert found == before + theirs
 
 
 @pytest.mark.parametrize('shape', [(2, 3, 4, 5), (2, 3), (1, 3, 2), (3,), ()])

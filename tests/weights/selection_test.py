@@ -5,6 +5,8 @@ from advbct_jax.weights.selection import select_encoder
 
 RESNET = ('conv1.weight', 'layer1.0.conv1.weight')
 VIT = ('pos_embed', 'patch_embed.proj.weight')
+LITE = ('conv_stem.weight', 'blocks.0.0.conv_dw.weight')
+LITE_OF_PACKAGE = ('_conv_stem.weight', '_blocks.0._depthwise_conv.weight')
 
 
 def _under(prefix, names=RESNET):
@@ -24,7 +26,7 @@ def _taken(selection):
   }
 
 
-@pytest.mark.parametrize('names', [RESNET, VIT])
+@pytest.mark.parametrize('names', [RESNET, VIT, LITE, LITE_OF_PACKAGE])
 @pytest.mark.parametrize(
   'prefix',
   [

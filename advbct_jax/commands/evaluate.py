@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import pathlib
 import sys
+from typing import Any
 
 from absl import flags
 
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         'folder for them by --workdir.'
       )
     workdir = pathlib.Path(values.workdir or f'{values.new}/evaluation')
+    if values.refresh:
+      _measure_refresh(values, workdir)
+      return
     results = evaluate(
       values.new,
       values.data,
@@ -44,31 +48,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
       old=values.old,
       independent=values.independent,
       adapter=values.adapter,
-      data_root=values.data_root,
-      crop_queries=values.crop_queries,
-      batch_size=values.batch_size,
-      workers=values.workers,
-      dtype=values.dtype,
+      **_options(values),
     )
     print_judgement(results, workdir)
-    if values.refresh:
-      from advbct_jax.api import evaluate_refresh
-      from advbct_jax.refresh.report import print_curves
 
-      curves = evaluate_refresh(
-        values.new,
-        values.old,
-        values.data,
-        workdir,
-        values.refresh,
-        values.refresh_order,
-        data_root=values.data_root,
-        crop_queries=values.crop_queries,
-        batch_size=values.batch_size,
-        workers=values.workers,
-        dtype=values.dtype,
-      )
-      print_curves(curves, workdir)
+
+def _measure_refresh(values: flags.FlagValues, workdir: pathlib.Path) -> None:
+  """Measures policies in the place of the plain cross-test.
+
+  Between frozen encoders, whose widths may differ, there is none.
+  """
+  from advbct_jax.api import evaluate_refresh
+  from advbct_jax.refresh.report import print_curves
+
+  if values.adapter or values.independent:
+    raise InputError(
+      '--refresh: it compares policies between --old and --new, and takes no '
+      '--adapter or --independent. Judge these by a run without --refresh.'
+    )
+  curves = evaluate_refresh(
+    values.new,
+    values.old,
+    values.data,
+    workdir,
+    values.refresh,
+    values.refresh_order,
+    **_options(values),
+  )
+  print_curves(curves, workdir)
+
+
+def _options(values: flags.FlagValues) -> dict[str, Any]:
+  """The flags that both kinds of judging take."""
+  names = ('data_root', 'crop_queries', 'batch_size', 'workers', 'dtype')
+  return {name: getattr(values, name) for name in names}
 
 
 def parse(arguments: Sequence[str]) -> flags.FlagValues:
@@ -97,7 +110,7 @@ def parse(arguments: Sequence[str]) -> flags.FlagValues:
   flags.DEFINE_list(
     'refresh',
     [],
-    'refresh policies to measure as well, such as auto,auto_new,fixed,'
+    'refresh policies to measure instead, such as auto,auto_new,fixed,'
     'interpolate,cascade:50 (docs/refresh.md)',
     flag_values=values,
   )

@@ -69,7 +69,7 @@ def measure_curves(
       for name in policies:
         runs_of_one = [run[name] for run in measured]
         curves.append(
-          {'policy': name, 'label': by_name[name].label, 'order': order}
+          {'policy': name, 'label': _label(by_name[name]), 'order': order}
           | _summarise(runs_of_one, shares, old, new)
         )
   return {
@@ -79,6 +79,10 @@ def measure_curves(
     'shares': list(shares),
     'curves': curves,
   }
+
+
+def _label(policy: Policy) -> str:
+  return f'{policy.label}, {policy.budget}' if policy.budget else policy.label
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.refresh.orders import ORDERS, find_order
 from advbct_jax.refresh.policies import find_policy
 from advbct_jax.refresh.policy import OldPart, Policy, Queries
+from advbct_jax.refresh.scale import Scale, fit_scale
 from advbct_jax.refresh.search import (
   StagedGallery,
   search_cascade,
@@ -160,16 +161,16 @@ def _refresh(
       done[fresh] = True
     before = after
     gallery = StagedGallery(upgrade.old, upgrade.new, done)
-    fitted: dict[Any, OldPart | None] = {}
+    fitted: dict[Policy, tuple[OldPart | None, Scale | None]] = {}
     for name, policy in policies.items():
       # Where nothing is old any more there is nothing to fit.
       key = policy.part_of
       if key not in fitted:
-        fitted[key] = None if done.all() else policy.fit(pairs)
+        part = None if done.all() else policy.fit(pairs)
+        fitted[key] = part, fit_scale(part, pairs) if part else None
       ranks, calls = search_cascade(
         gallery,
-        fitted[key],
-        pairs,
+        *fitted[key],
         upgrade.queries,
         judge.depth,
         policy.budget,

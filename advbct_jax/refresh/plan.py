@@ -19,6 +19,7 @@ from advbct_jax.refresh.known_pairs import know_training_pairs
 from advbct_jax.refresh.policies import find_policy
 from advbct_jax.refresh.policy import Queries
 from advbct_jax.refresh.rotation import fit_rotation
+from advbct_jax.refresh.scale import fit_scale
 from advbct_jax.refresh.search import StagedGallery, search_staged
 
 PLANNED_POLICIES = ('old', 'fixed', 'interpolate', 'auto_new', 'auto')
@@ -161,12 +162,12 @@ def _agree_at(
   done[rows] = True
   pairs = base.add(old[rows], new[rows]) if len(rows) else base
   staged = StagedGallery(old, new, done)
-  return {
-    name: search_staged(
-      staged, find_policy(name).fit(pairs), pairs, queries, NEIGHBOURS
-    )[1]
-    for name in names
-  }
+  ranks = {}
+  for name in names:
+    part = find_policy(name).fit(pairs)
+    scale = fit_scale(part, pairs)
+    ranks[name] = search_staged(staged, part, scale, queries, NEIGHBOURS)[1]
+  return ranks
 
 
 def _search_alone(gallery: np.ndarray, queries: np.ndarray) -> np.ndarray:

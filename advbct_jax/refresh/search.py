@@ -5,8 +5,8 @@ import dataclasses
 
 import numpy as np
 
-from advbct_jax.refresh.known_pairs import KnownPairs
 from advbct_jax.refresh.policy import Neighbours, OldPart, Queries
+from advbct_jax.refresh.scale import Scale
 from advbct_jax.retrieval.exact_search import keep_best, search_chunks
 
 _CHUNK = 65536
@@ -42,7 +42,7 @@ class StagedGallery:
 def search_cascade(
   gallery: StagedGallery,
   part: OldPart | None,
-  pairs: KnownPairs | None,
+  scale: Scale | None,
   queries: Queries,
   k: int,
   budget: int,
@@ -52,7 +52,7 @@ def search_cascade(
   Args:
     gallery: N things; the new vectors of the first results are taken from it.
     part: how the old part is searched; None where nothing is old.
-    pairs: what it was fitted to.
+    scale: what brings its scores to the new part's; of the same pairs.
     queries: Q of them.
     k: how many to find.
     budget: how many of the first results to re-embed; 0 for none.
@@ -63,7 +63,7 @@ def search_cascade(
     what another one needed.
   """
   depth = max(k, budget)
-  _, ranks = search_staged(gallery, part, pairs, queries, depth)
+  _, ranks = search_staged(gallery, part, scale, queries, depth)
   first = ranks[:, :budget]
   needed = np.unique(first[~gallery.done[first]])
   if len(needed):
@@ -76,7 +76,7 @@ def search_cascade(
 def search_staged(
   gallery: StagedGallery,
   part: OldPart | None,
-  pairs: KnownPairs | None,
+  scale: Scale | None,
   queries: Queries,
   k: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -88,14 +88,14 @@ def search_staged(
   Args:
     gallery: N things.
     part: how the old part is searched; None where nothing is old.
-    pairs: what it was fitted to.
+    scale: what brings its scores to the new part's; of the same pairs.
     queries: Q of them.
     k: how many to find.
 
   Returns:
     [Q, min(k, N)] scores, descending, and positions in the gallery.
   """
-  if part is None or pairs is None or gallery.done.all():
+  if part is None or gallery.done.all():
     return search_chunks(gallery.new_rows(None), queries.new, k)
   width = part.new_width
   new_queries = _shorten(queries.new, width)
@@ -116,54 +116,13 @@ def search_staged(
     if part.scale == 'rank':
       new_scores = _places(new_scores.shape, int(gallery.done.sum()))
       old_scores = _places(old_scores.shape, int((~gallery.done).sum()))
-    elif part.scale == 'known':
-      old_scores = rescale(old_scores, part, pairs, queries, old_queries)
+    elif part.scale == 'known' and scale is not None:
+      old_scores = scale.apply(old_scores, queries, old_queries)
   return keep_best(
     np.hstack([new_scores, old_scores]),
     np.hstack([new_positions, old_positions]),
     k,
   )
-
-
-def rescale(
-  scores: np.ndarray,
-  part: OldPart,
-  pairs: KnownPairs,
-  queries: Queries,
-  old_queries: np.ndarray,
-) -> np.ndarray:
-  """Brings scores of the old part to the scale of the new part's.
-
-  Of known pairs both scores can be had. Mean and deviation of the one over a
-  sample of them are brought to those of the other, for each query on its own:
-  queries differ more in both than their results do. The deviation is matched,
-  not the regression line taken: that would pull everything old to the middle,
-  where it isn't found.
-
-  Args:
-    scores: [Q, k] of the old part.
-    part: how it is searched.
-    pairs: known things.
-    queries: Q of them.
-    old_queries: [Q, W] what the old part is searched with.
-
-  Returns:
-    [Q, k] float32.
-  """
-  old, new, weights = pairs.sample
-  here = _moments(old_queries @ part.rows(old).T, weights)
-  there = _moments(queries.new @ new.T, weights)
-  rescaled = (scores - here[0]) / here[1] * there[1] + there[0]
-  return rescaled.astype(np.float32)
-
-
-def _moments(
-  scores: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Weighted mean and deviation [Q, 1] of scores [Q, S]."""
-  mean = scores @ weights[:, None]
-  deviation = np.sqrt(np.square(scores - mean) @ weights[:, None])
-  return mean, np.maximum(deviation, 1e-12)
 
 
 def _places(shape: tuple[int, int], size: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from advbct_jax.refresh.known_pairs import GALLERY_WEIGHT
 from advbct_jax.refresh.policies import POLICIES, find_policy
 from advbct_jax.refresh.policies.predicted import PredictInterpolate
 from advbct_jax.refresh.policies.rotated import Bridge
+from advbct_jax.refresh.scale import fit_scale
 from advbct_jax.refresh.search import (
   StagedGallery,
   search_cascade,
@@ -33,7 +34,8 @@ def stage(upgrade, count, seed=0):
 def search(upgrade, name, count, k=K):
   gallery, pairs = stage(upgrade, count)
   part = find_policy(name).fit(pairs)
-  return search_staged(gallery, part, pairs, upgrade.queries, k)
+  scale = fit_scale(part, pairs)
+  return search_staged(gallery, part, scale, upgrade.queries, k)
 
 
 def require_ranks(ranks, scores):
@@ -236,8 +238,9 @@ def test_each_thing_is_found_once(upgrade):
 def test_a_cascade_ranks_its_first_results_by_the_new_encoder(upgrade):
   gallery, pairs = stage(upgrade, 100)
   part = find_policy('auto').fit(pairs)
-  _, before = search_staged(gallery, part, pairs, upgrade.queries, K)
-  ranks, calls = search_cascade(gallery, part, pairs, upgrade.queries, K, 20)
+  scale = fit_scale(part, pairs)
+  _, before = search_staged(gallery, part, scale, upgrade.queries, K)
+  ranks, calls = search_cascade(gallery, part, scale, upgrade.queries, K, 20)
   np.testing.assert_array_equal(ranks[:, 20:], before[:, 20:])
   scores = upgrade.queries.new @ upgrade.new.T
   for query in range(len(ranks)):
@@ -253,7 +256,7 @@ def test_a_cascade_over_everything_ranks_as_the_new_encoder(upgrade):
   part = find_policy('auto').fit(pairs)
   count = len(upgrade.old)
   ranks, calls = search_cascade(
-    gallery, part, pairs, upgrade.queries, count, count
+    gallery, part, fit_scale(part, pairs), upgrade.queries, count, count
   )
   scores = upgrade.queries.new @ upgrade.new.T
   require_ranks(ranks, scores)

@@ -40,7 +40,8 @@ _SUBCOMMANDS = {
     'to-faiss',
   ),
   'adapters': ('fit', 'apply'),
-  'prepare': ('own', 'records', 'landmarks'),
+  'prepare': ('own', 'vectors', 'records', 'landmarks'),
+  'refresh': ('plan',),
 }
 _LINES = [
   *((name,) for name in COMMANDS),

@@ -9,7 +9,7 @@ from advbct_jax.refresh.known_pairs import know_training_pairs
 from advbct_jax.refresh.policies import find_policy
 from advbct_jax.refresh.policies.one_space import Old
 from advbct_jax.refresh.policies.predicted import Predict, PredictInterpolate
-from advbct_jax.refresh.policies.rotated import Interpolate
+from advbct_jax.refresh.policies.rotated import Interpolate, InterpolateBy
 from advbct_jax.refresh.policy import Queries
 from tests.made_up_upgrade import make_upgrade, make_vectors
 
@@ -60,6 +60,7 @@ def test_an_unknown_policy_is_refused(name):
   [
     Interpolate(old_weight=1.5),
     Interpolate(old_weight=-0.1),
+    InterpolateBy(old_weight=1.1),
     PredictInterpolate(old_weight=-1),
     PredictInterpolate(old_weight=float('nan')),
     Predict(penalty=0),
@@ -95,3 +96,26 @@ def test_needing_the_old_encoder_is_said():
   queries = Queries(np.eye(2, dtype=np.float32))
   with pytest.raises(AssertionError, match='needs the old encoder'):
     queries.needed_old()
+
+
+def test_a_weight_that_follows_the_cosine_is_a_sigmoid_of_it():
+  upgrade = make_upgrade()
+  policy = InterpolateBy(old_weight=0.3, slope=5.0)
+  found = policy.fit(upgrade.pairs).queries(upgrade.queries, None)
+  known = upgrade.pairs.training
+  left, _, right = np.linalg.svd(known.new.T @ known.old, full_matrices=False)
+  usual = np.sum((known.new @ left @ right) * known.old, axis=1).mean()
+  old, turned = upgrade.queries.old, upgrade.queries.new @ left @ right
+  cosines = np.sum(old * turned, axis=1)
+  beta = 1 / (1 + np.exp(-(np.log(0.7 / 0.3) + 5.0 * (cosines - usual))))
+  expected = (1 - beta[:, None]) * old + beta[:, None] * turned
+  np.testing.assert_allclose(found, unit_rows(expected), atol=1e-5)
+  assert beta.max() - beta.min() > 0.1
+
+
+def test_an_adaptive_weight_agrees_at_least_as_well_as_a_half():
+  pairs = make_upgrade().pairs
+  adaptive = find_policy('interpolate_adaptive').fit(pairs)
+  weights = (adaptive.old_weight, adaptive.slope)
+  agreed = measure_agreement([InterpolateBy(*weights), Interpolate()], pairs)
+  assert agreed[0] >= agreed[1]

@@ -29,8 +29,8 @@ GALLERY_WEIGHT = 64.0
 
 FOLDS = 4
 _SAMPLE = 2048
-# Pairs that are taken up at a time. What is made of so few fits into memory that
-# was used just before, which is twice as fast as asking for more; adding up the
+# Pairs that are taken up at a time. What is made of so few fits into memory
+# that was used just before, which is faster than to ask for more; adding up the
 # products of fewer would cost as much as the products.
 _BLOCK = 8192
 _ENOUGH = 1000  # held-out pairs; each fold costs fits of its own
@@ -71,6 +71,12 @@ class Group:
   def count(self) -> int:
     """How many pairs there are."""
     return int(sum(one.count for one in self.sums))
+
+  @functools.cached_property
+  def total(self) -> ridge.Sums:
+    """The sums over all folds."""
+    first, *others = self.sums
+    return sum(others, first)
 
   def add(self, old: np.ndarray, new: np.ndarray, fold: np.ndarray) -> Self:
     """The group with further pairs.
@@ -156,18 +162,7 @@ class KnownPairs:
   @functools.cached_property
   def sums(self) -> ridge.Sums:
     """The sums over all pairs, those of the gallery weighing more."""
-    total = ridge.Sums.of(self.training.old[:0], self.training.new[:0])
-    for one in self.training.sums:
-      total += one
-    for one in self.gallery.sums:
-      total += one.scaled(GALLERY_WEIGHT)
-    return total
-
-  @functools.cached_property
-  def training_sums(self) -> ridge.Sums:
-    """The sums over the training images' pairs alone."""
-    first, *others = self.training.sums
-    return sum(others, first)
+    return self.training.total + self.gallery.total.scaled(GALLERY_WEIGHT)
 
   @functools.cached_property
   def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

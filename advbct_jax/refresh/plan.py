@@ -98,7 +98,7 @@ def plan_refresh(
     (old.shape[1], new.shape[1]),
     len(gallery),
   )
-  turned = new[gallery] @ fit_rotation(base.training_sums)
+  turned = new[gallery] @ fit_rotation(base.training.total)
   names = [
     name
     for name in PLANNED_POLICIES

@@ -9,6 +9,7 @@ from advbct_jax.refresh.policies.predicted import (
   FEWEST_PAIRS,
   Predict,
   PredictInterpolate,
+  score_predictions,
 )
 from advbct_jax.refresh.policies.rotated import Refit
 from advbct_jax.refresh.policy import OldPart, Policy
@@ -37,7 +38,7 @@ class Auto(Policy):
       for penalty in _PENALTIES
       for old_weight in _OLD_WEIGHTS
     ]
-    return choose(candidates, pairs).fit(pairs)
+    return choose(candidates, pairs, score_predictions).fit(pairs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,4 +57,4 @@ class AutoNew(Policy):
     if pairs.count < FEWEST_PAIRS:
       return Refit().fit(pairs)
     candidates = [Predict(penalty) for penalty in _PENALTIES]
-    return choose(candidates, pairs).fit(pairs)
+    return choose(candidates, pairs, score_predictions).fit(pairs)

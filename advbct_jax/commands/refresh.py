@@ -3,9 +3,13 @@
 import argparse
 from collections.abc import Sequence
 import pathlib
+from typing import TYPE_CHECKING
 
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.commands.parsing import Parser
+
+if TYPE_CHECKING:
+  from advbct_jax.refresh.plan import Plan
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,7 +72,7 @@ def _plan(flags: argparse.Namespace) -> None:
 
   from advbct_jax.adapters.pairs import Pairs
   from advbct_jax.embeddings.store import open_store
-  from advbct_jax.refresh.plan import PLANNED_SHARES, plan_refresh
+  from advbct_jax.refresh.plan import plan_refresh
 
   pairs = Pairs(open_store(flags.new), open_store(flags.old))
   rows = np.flatnonzero(pairs.directed)
@@ -94,23 +98,10 @@ def _plan(flags: argparse.Namespace) -> None:
     f'{plan.pairs} things in both spaces\n'
     f'the old encoder finds {100 * plan.agreement:.1f}% of what the new one '
     'finds first; after a rotation their vectors have a mean cosine of '
-    f'{plan.cosine:.3f}\n\n'
-    'agreement with the new encoder (percent of its first 10, ± standard '
-    'error) while a gallery of this sample is re-embedded'
+    f'{plan.cosine:.3f}'
   )
-  head = ['policy', *(f'{share}%' for share in PLANNED_SHARES)]
-  table = [head] + [
-    [
-      name,
-      *(
-        f'{100 * value:.1f}±{100 * error:.1f}'
-        for value, error in zip(*curve, strict=True)
-      ),
-    ]
-    for name, curve in plan.curves.items()
-  ]
-  for row in table:
-    print('  '.join([row[0].ljust(12), *(cell.rjust(9) for cell in row[1:])]))
+  if plan.curves:
+    _print_curves(plan)
   if flags.gallery_size:
     width = pairs.new.card.dimension
     gigabytes = flags.gallery_size * width * 4 / 1e9
@@ -119,3 +110,29 @@ def _plan(flags: argparse.Namespace) -> None:
       days = flags.gallery_size / flags.rate / 86400
       print(f'to re-embed them: {days:.1f} days at {flags.rate:g} a second')
   print(f'\n{plan.advice}')
+
+
+def _print_curves(plan: 'Plan') -> None:
+  from advbct_jax.refresh.plan import NEIGHBOURS, PLANNED_SHARES
+
+  wanted = (
+    'what is of the class of the thing that asks'
+    if plan.by_classes
+    else f'what the new encoder finds first ({NEIGHBOURS}); without classes '
+    'that is a low estimate'
+  )
+  print(
+    '\npercent of the way from the old encoder to the new one, ± standard '
+    'error,\nwhile a gallery of this sample is re-embedded; wanted is '
+    f'{wanted}'
+  )
+  head = ['policy', *(f'{share}%' for share in PLANNED_SHARES)]
+  table = [head] + [
+    [
+      name,
+      *(f'{way:.0f}±{error:.0f}' for way, error in zip(*curve, strict=True)),
+    ]
+    for name, curve in plan.curves.items()
+  ]
+  for row in table:
+    print('  '.join([row[0].ljust(12), *(cell.rjust(8) for cell in row[1:])]))

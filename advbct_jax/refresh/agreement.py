@@ -5,7 +5,7 @@ fitted to the others searches them as if they were old; how its scores agree
 with those of the new vectors says how it will do on what really is old.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -23,18 +23,33 @@ _OLD_KNOWLEDGE = 0.15
 _OLD_KNOWLEDGE_BEFOREHAND = 0.35
 _MOST_QUERIES = 256
 
-
 _P = TypeVar('_P', bound=Policy)
 # From P policies, what is known, Q queries and old unit vectors [S, D_old] to
-# the scores [Q, S] of each policy in turn, fitted to what is known. They are up
-# to the caller, since policies that have much in common are scored together in
-# a fraction of the time that each would take on its own.
+# the scores [Q, S] of each policy in turn, fitted to what is known.
 Score = Callable[
   [Sequence[_P], KnownPairs, Queries, np.ndarray], Iterable[np.ndarray]
 ]
 
 
-def choose(policies: Sequence[_P], pairs: KnownPairs, score: Score[_P]) -> _P:
+def score_each(
+  policies: Sequence[Policy],
+  known: KnownPairs,
+  queries: Queries,
+  old: np.ndarray,
+) -> Iterator[np.ndarray]:
+  """The scores [Q, S] of policies that keep them linear in old vectors.
+
+  Each is fitted on its own. Policies that have much in common are scored
+  together in a fraction of the time, by a function of the same form.
+  """
+  for policy in policies:
+    part = policy.fit(known)
+    yield part.queries(queries, None) @ part.rows(old).T
+
+
+def choose(
+  policies: Sequence[_P], pairs: KnownPairs, score: Score[_P] = score_each
+) -> _P:
   """The policy that agrees best with the new encoder.
 
   Args:
@@ -47,7 +62,7 @@ def choose(policies: Sequence[_P], pairs: KnownPairs, score: Score[_P]) -> _P:
 
 
 def measure_agreement(
-  policies: Sequence[_P], pairs: KnownPairs, score: Score[_P]
+  policies: Sequence[_P], pairs: KnownPairs, score: Score[_P] = score_each
 ) -> np.ndarray:
   """How well policies agree with the new encoder on held-out things.
 

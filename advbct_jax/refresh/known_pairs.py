@@ -21,6 +21,7 @@ from advbct_jax.atomic_files import write_text
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 from advbct_jax.refresh.predictor import Predictor, fit_predictor
+from advbct_jax.refresh.rotation import fit_rotation
 
 # How much more a pair of the gallery counts than one of the training images:
 # what is searched are things like it. 16 and 64 do alike on photographs and
@@ -196,6 +197,11 @@ class KnownPairs:
     if penalty not in fitted:
       fitted[penalty] = fit_predictor(self.sums, penalty)
     return fitted[penalty]
+
+  @functools.cached_property
+  def rotation(self) -> np.ndarray:
+    """[D, D_old] of new vectors onto old ones; see `fit_rotation`."""
+    return fit_rotation(self.sums)
 
   @functools.cached_property
   def _predictors(self) -> dict[float, Predictor]:

@@ -3,7 +3,7 @@ import pytest
 
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
-from advbct_jax.refresh.agreement import measure_agreement
+from advbct_jax.refresh.agreement import measure_agreement, score_each
 from advbct_jax.refresh.curve import measure_curves
 from advbct_jax.refresh.known_pairs import know_training_pairs
 from advbct_jax.refresh.policies import automatic, find_policy
@@ -13,7 +13,7 @@ from advbct_jax.refresh.policies.predicted import (
   PredictInterpolate,
   score_predictions,
 )
-from advbct_jax.refresh.policies.rotated import Interpolate
+from advbct_jax.refresh.policies.rotated import Interpolate, InterpolateBy
 from advbct_jax.refresh.policy import Queries
 from tests.made_up_upgrade import make_upgrade, make_vectors
 
@@ -64,6 +64,7 @@ def test_an_unknown_policy_is_refused(name):
   [
     Interpolate(old_weight=1.5),
     Interpolate(old_weight=-0.1),
+    InterpolateBy(old_weight=1.1),
     PredictInterpolate(old_weight=-1),
     PredictInterpolate(old_weight=float('nan')),
     Predict(penalty=0),
@@ -79,19 +80,10 @@ def test_a_budget_is_read_with_the_cascades_name():
   assert find_policy('cascade').budget == 200
 
 
-def score_one_by_one(policies, known, queries, old):
-  """The scores of any policies, each fitted on its own."""
-  for policy in policies:
-    part = policy.fit(known)
-    yield part.queries(queries, None) @ part.rows(old).T
-
-
 def test_old_queries_alone_agree_less_than_good_predictions():
   old, new, _ = make_vectors()
   pairs = know_training_pairs([(old, new)], (28, 32), 600).add(old, new)
-  agreed = measure_agreement(
-    [Old(), PredictInterpolate(0.03, 0.25)], pairs, score_one_by_one
-  )
+  agreed = measure_agreement([Old(), PredictInterpolate(0.03, 0.25)], pairs)
   assert agreed[0] < agreed[1] <= 1
 
 
@@ -108,7 +100,7 @@ def test_settings_scored_together_score_as_each_on_its_own(widths):
   ] + [Predict(0.1)]
   for together, alone in zip(
     score_predictions(settings, pairs, queries, old[640:]),
-    score_one_by_one(settings, pairs, queries, old[640:]),
+    score_each(settings, pairs, queries, old[640:]),
     strict=True,
   ):
     assert together.dtype == np.float32
@@ -124,7 +116,7 @@ def test_what_is_chosen_is_what_fits_of_their_own_agree_with_best(
   pairs = know_training_pairs([(old[:300], new[:300])], (28, 32), 600)
   pairs = pairs.add(old[300 : 300 + gallery], new[300 : 300 + gallery])
   chosen = find_policy(name).fit(pairs)
-  monkeypatch.setattr(automatic, 'score_predictions', score_one_by_one)
+  monkeypatch.setattr(automatic, 'score_predictions', score_each)
   plainly = find_policy(name).fit(pairs)
   assert chosen.old_weight == plainly.old_weight
   np.testing.assert_array_equal(
@@ -147,3 +139,26 @@ def test_needing_the_old_encoder_is_said():
   queries = Queries(np.eye(2, dtype=np.float32))
   with pytest.raises(AssertionError, match='needs the old encoder'):
     queries.needed_old()
+
+
+def test_a_weight_that_follows_the_cosine_is_a_sigmoid_of_it():
+  upgrade = make_upgrade()
+  policy = InterpolateBy(old_weight=0.3, slope=5.0)
+  found = policy.fit(upgrade.pairs).queries(upgrade.queries, None)
+  known = upgrade.pairs.training
+  left, _, right = np.linalg.svd(known.new.T @ known.old, full_matrices=False)
+  usual = np.sum((known.new @ left @ right) * known.old, axis=1).mean()
+  old, turned = upgrade.queries.old, upgrade.queries.new @ left @ right
+  cosines = np.sum(old * turned, axis=1)
+  beta = 1 / (1 + np.exp(-(np.log(0.7 / 0.3) + 5.0 * (cosines - usual))))
+  expected = (1 - beta[:, None]) * old + beta[:, None] * turned
+  np.testing.assert_allclose(found, unit_rows(expected), atol=1e-5)
+  assert beta.max() - beta.min() > 0.1
+
+
+def test_an_adaptive_weight_agrees_at_least_as_well_as_a_half():
+  pairs = make_upgrade().pairs
+  adaptive = find_policy('interpolate_adaptive').fit(pairs)
+  weights = (adaptive.old_weight, adaptive.slope)
+  agreed = measure_agreement([InterpolateBy(*weights), Interpolate()], pairs)
+  assert agreed[0] >= agreed[1]

@@ -1,7 +1,11 @@
 """Refresh policies by name. A new one is a class and an entry here."""
 
 from advbct_jax.errors import InputError
-from advbct_jax.refresh.policies.automatic import Auto, AutoNew
+from advbct_jax.refresh.policies.automatic import (
+  Auto,
+  AutoNew,
+  InterpolateAdaptive,
+)
 from advbct_jax.refresh.policies.cascade import Cascade
 from advbct_jax.refresh.policies.one_space import Old, RankMerge, Trained
 from advbct_jax.refresh.policies.predicted import Predict, PredictInterpolate
@@ -19,6 +23,7 @@ POLICIES: dict[str, type[Policy]] = {
   'fixed': Fixed,
   'refit': Refit,
   'interpolate': Interpolate,
+  'interpolate_adaptive': InterpolateAdaptive,
   'bridge': Bridge,
   'predict': Predict,
   'predict_interpolate': PredictInterpolate,

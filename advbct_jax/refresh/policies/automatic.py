@@ -11,10 +11,12 @@ from advbct_jax.refresh.policies.predicted import (
   PredictInterpolate,
   score_predictions,
 )
-from advbct_jax.refresh.policies.rotated import Refit
+from advbct_jax.refresh.policies.rotated import InterpolateBy, Refit
 from advbct_jax.refresh.policy import OldPart, Policy
 
 _PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
+_INTERPOLATED_WEIGHTS = (0.2, 0.35, 0.5, 0.65, 0.8)
+_SLOPES = (0.0, 2.0, 4.0, 8.0, 16.0)
 _OLD_WEIGHTS = (0.0, 0.15, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.8)
 
 
@@ -58,3 +60,24 @@ class AutoNew(Policy):
       return Refit().fit(pairs)
     candidates = [Predict(penalty) for penalty in _PENALTIES]
     return choose(candidates, pairs, score_predictions).fit(pairs)
+
+
+@dataclasses.dataclass(frozen=True)
+class InterpolateAdaptive(Policy):
+  """Interpolation whose weight follows each query, chosen the same way.
+
+  References:
+    Ricci et al., NeurIPS 2026 (arXiv 2609.39836), whose best weight it is.
+  """
+
+  needs_old = True
+  label = 'interpolated, adaptive weight'
+
+  def fit(self, pairs: KnownPairs) -> OldPart:
+    """Chooses and fits."""
+    candidates = [
+      InterpolateBy(old_weight, slope)
+      for old_weight in _INTERPOLATED_WEIGHTS
+      for slope in _SLOPES
+    ]
+    return choose(candidates, pairs).fit(pairs)

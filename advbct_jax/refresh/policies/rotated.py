@@ -18,12 +18,17 @@ class _Rotated(OldPart):
   Attributes:
     rotation: [D, D_old].
     old_weight: of the old query beside the turned one.
+    slope: how much less it weighs, in log-odds, for each unit of the cosine of
+      the two.
+    usual_cosine: where it weighs `old_weight`.
     bridge_weight: of the neighbours' old vectors beside both.
     temperature: of the softmax over the neighbours' scores.
   """
 
   rotation: np.ndarray
   old_weight: float = 0.0
+  slope: float = 0.0
+  usual_cosine: float = 0.0
   bridge_weight: float = 0.0
   temperature: float = 1.0
   neighbours: int = 0
@@ -35,7 +40,8 @@ class _Rotated(OldPart):
     turned = queries.new @ self.rotation
     if self.old_weight:
       old = queries.needed_old()
-      turned = self.old_weight * old + (1 - self.old_weight) * turned
+      weight = self._weigh_old(np.sum(old * turned, axis=1, keepdims=True))
+      turned = weight * old + (1 - weight) * turned
     if neighbours is not None and self.bridge_weight:
       scores = neighbours.scores / self.temperature
       softmax = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -44,6 +50,15 @@ class _Rotated(OldPart):
       turned = (1 - self.bridge_weight) * unit_rows(turned)
       turned = turned + self.bridge_weight * bridge
     return unit_rows(turned)
+
+  def _weigh_old(self, cosines: np.ndarray) -> np.ndarray | float:
+    """The old query's weight, [Q, 1] where it depends on the cosines."""
+    if not self.slope:
+      return self.old_weight
+    steepness = np.exp(self.slope * (cosines - self.usual_cosine))
+    return self.old_weight / (
+      self.old_weight + (1 - self.old_weight) * steepness
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +81,7 @@ class Refit(Policy):
 
   def fit(self, pairs: KnownPairs) -> OldPart:
     """Fits the rotation to all pairs."""
-    return _Rotated(fit_rotation(pairs.sums))
+    return _Rotated(pairs.rotation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +104,37 @@ class Interpolate(Policy):
   def fit(self, pairs: KnownPairs) -> OldPart:
     """Fits the rotation to all pairs."""
     _require_weight('old_weight', self.old_weight)
-    return _Rotated(fit_rotation(pairs.sums), old_weight=self.old_weight)
+    return _Rotated(pairs.rotation, old_weight=self.old_weight)
+
+
+@dataclasses.dataclass(frozen=True)
+class InterpolateBy(Interpolate):
+  """The same, by how far the two queries agree.
+
+  The new query weighs σ(b + s·⟨u, v⟩), u being the old query and v the turned
+  new one; b is such that it weighs 1 − `old_weight` where ⟨u, v⟩ is as it is in
+  the mean over all pairs.
+
+  Attributes:
+    old_weight: of the old query at the usual cosine, between 0 and 1.
+    slope: s.
+  """
+
+  slope: float = 4.0
+
+  label = 'interpolated by cosine'
+
+  def fit(self, pairs: KnownPairs) -> OldPart:
+    """Fits the rotation to all pairs."""
+    _require_weight('old_weight', self.old_weight)
+    sums, rotation = pairs.sums, pairs.rotation
+    usual_cosine = float(np.sum(sums.xy.T * rotation) / sums.count)
+    return _Rotated(
+      rotation,
+      old_weight=self.old_weight,
+      slope=self.slope,
+      usual_cosine=usual_cosine,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +158,7 @@ class Bridge(Policy):
     """Fits the rotation to all pairs."""
     _require_weight('most', self.most)
     return _Rotated(
-      fit_rotation(pairs.sums),
+      pairs.rotation,
       bridge_weight=min(self.most, 4 * pairs.share),
       temperature=self.temperature,
       neighbours=self.neighbours,

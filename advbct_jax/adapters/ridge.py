@@ -47,7 +47,7 @@ class Sums:
       y.sum(axis=0, dtype=np.float64),
       (x.T @ x).astype(np.float64),
       (x.T @ y).astype(np.float64),
-      float(np.square(y).sum(dtype=np.float64)),
+      float(np.einsum('nd,nd->n', y, y).sum(dtype=np.float64)),
     )
 
   def scaled(self, weight: float) -> 'Sums':

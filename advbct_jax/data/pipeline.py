@@ -179,19 +179,43 @@ def training_batches(
       f'{load.image_set.name}: {len(rows)} training images are fewer than one '
       f'batch of {batch_size}. Lower config.batch_size.'
     )
-  whole_batches = len(rows) // batch_size * batch_size
-  # Rows are shuffled before some are cut off, so that every epoch leaves others
-  # out. They go on as numbers: whole batches of images are only made where they
-  # are decoded. Grain draws each epoch's order from the seed and the epoch, so
-  # the number of a batch is all the state there is.
-  dataset = (
-    grain.MapDataset.source(rows)
-    .seed(seed)
-    .shuffle()[:whole_batches]
-    .repeat()[jax.process_index() :: processes]
-    .batch(batch_size // processes, drop_remainder=True)[start:]
-  )
+  order = _BatchOrder(rows, batch_size, seed, jax.process_index(), processes)
+  # Grain draws each epoch's order from the seed and the epoch, so the number of
+  # a batch is all the state there is.
+  dataset = grain.MapDataset.range(start, sys.maxsize).map(order)
   return _decode(dataset, load, batch_size // processes, workers)
+
+
+class _BatchOrder:
+  """From the number of a batch to the rows in this process's part of it.
+
+  They are asked of Grain's shuffle directly: the stages that would repeat, cut
+  and stack them take longer for a row than training a head on it does.
+  """
+
+  def __init__(
+    self,
+    rows: np.ndarray,
+    batch_size: int,
+    seed: int,
+    process: int,
+    processes: int,
+  ):
+    self._rows = rows
+    self._batch_size = batch_size
+    self._process, self._processes = process, processes
+    self._shuffled = grain.MapDataset.range(len(rows)).seed(seed).shuffle()
+
+  def __call__(self, number: int) -> np.ndarray:
+    count = len(self._rows)
+    epoch, batch = divmod(int(number), count // self._batch_size)
+    # Rows are shuffled before some are cut off, so that every epoch leaves
+    # others out.
+    first = epoch * count + batch * self._batch_size
+    places = range(
+      first + self._process, first + self._batch_size, self._processes
+    )
+    return self._rows[[self._shuffled[place] for place in places]]
 
 
 def ordered_batches(

@@ -5,7 +5,8 @@ fitted to the others searches them as if they were old; how its scores agree
 with those of the new vectors says how it will do on what really is old.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,20 +23,46 @@ _OLD_KNOWLEDGE = 0.15
 _OLD_KNOWLEDGE_BEFOREHAND = 0.35
 _MOST_QUERIES = 256
 
+_P = TypeVar('_P', bound=Policy)
+# From P policies, what is known, Q queries and old unit vectors [S, D_old] to
+# the scores [Q, S] of each policy in turn, fitted to what is known.
+Score = Callable[
+  [Sequence[_P], KnownPairs, Queries, np.ndarray], Iterable[np.ndarray]
+]
 
-def choose(policies: Sequence[Policy], pairs: KnownPairs) -> Policy:
+
+def score_each(
+  policies: Sequence[Policy],
+  known: KnownPairs,
+  queries: Queries,
+  old: np.ndarray,
+) -> Iterator[np.ndarray]:
+  """The scores [Q, S] of policies that keep them linear in old vectors.
+
+  Each is fitted on its own. Policies that have much in common are scored
+  together in a fraction of the time, by a function of the same form.
+  """
+  for policy in policies:
+    part = policy.fit(known)
+    yield part.queries(queries, None) @ part.rows(old).T
+
+
+def choose(
+  policies: Sequence[_P], pairs: KnownPairs, score: Score[_P] = score_each
+) -> _P:
   """The policy that agrees best with the new encoder.
 
   Args:
     policies: candidates; of equal ones the first is taken.
     pairs: what is known.
+    score: gives their scores.
   """
-  agreed = measure_agreement(policies, pairs)
+  agreed = measure_agreement(policies, pairs, score)
   return policies[int(np.argmax(agreed))]
 
 
 def measure_agreement(
-  policies: Sequence[Policy], pairs: KnownPairs
+  policies: Sequence[_P], pairs: KnownPairs, score: Score[_P] = score_each
 ) -> np.ndarray:
   """How well policies agree with the new encoder on held-out things.
 
@@ -44,8 +71,9 @@ def measure_agreement(
   with the new encoder's, to which a little of the old one's is added.
 
   Args:
-    policies: that keep the old part's scores linear in old vectors.
+    policies: P of them.
     pairs: what is known, split by `KnownPairs.held_out`.
+    score: gives their scores.
 
   Returns:
     [P] mean correlations over queries and folds, from −1 to 1.
@@ -65,23 +93,16 @@ def measure_agreement(
     wanted = _standardise(wanted, others)
     agreed.append(
       [
-        _correlate(policy, known, queries, old, wanted, others)
-        for policy in policies
+        _correlate(scores, wanted, others)
+        for scores in score(policies, known, queries, old)
       ]
     )
   return np.mean(agreed, axis=0) if agreed else np.zeros(len(policies))
 
 
 def _correlate(
-  policy: Policy,
-  known: KnownPairs,
-  queries: Queries,
-  old: np.ndarray,
-  wanted: np.ndarray,
-  others: np.ndarray,
+  scores: np.ndarray, wanted: np.ndarray, others: np.ndarray
 ) -> float:
-  part = policy.fit(known)
-  scores = part.queries(queries, None) @ part.rows(old).T
   products = _standardise(scores, others) * wanted
   return float((products.sum(axis=1) / others.sum(axis=1)).mean())
 

@@ -5,7 +5,7 @@ gallery itself. They are kept as sums of outer products, whose size doesn't grow
 with their number, and as a sample of bounded size.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 import dataclasses
 import functools
 import json
@@ -30,6 +30,10 @@ GALLERY_WEIGHT = 64.0
 
 FOLDS = 4
 _SAMPLE = 2048
+# Pairs that are taken up at a time. What is made of so few fits into memory
+# that was used just before, which is faster than to ask for more; adding up the
+# products of fewer would cost as much as the products.
+_BLOCK = 8192
 _ENOUGH = 1000  # held-out pairs; each fold costs fits of its own
 _CLUSTERS = 20
 _CLUSTER_ROUNDS = 10
@@ -68,6 +72,12 @@ class Group:
   def count(self) -> int:
     """How many pairs there are."""
     return int(sum(one.count for one in self.sums))
+
+  @functools.cached_property
+  def total(self) -> ridge.Sums:
+    """The sums over all folds."""
+    first, *others = self.sums
+    return sum(others, first)
 
   def add(self, old: np.ndarray, new: np.ndarray, fold: np.ndarray) -> Self:
     """The group with further pairs.
@@ -144,25 +154,16 @@ class KnownPairs:
       old: [n, D_old] vectors of any length.
       new: [n, D] of the same things; those with a zero vector are left out.
     """
-    old, new = _directed(old, new)
-    fold = (self.gallery.count + np.arange(len(old))) % FOLDS
-    return dataclasses.replace(self, gallery=self.gallery.add(old, new, fold))
+    gallery = self.gallery
+    for old_block, new_block in _directed_blocks(old, new):
+      fold = (gallery.count + np.arange(len(old_block))) % FOLDS
+      gallery = gallery.add(old_block, new_block, fold)
+    return dataclasses.replace(self, gallery=gallery)
 
   @functools.cached_property
   def sums(self) -> ridge.Sums:
     """The sums over all pairs, those of the gallery weighing more."""
-    total = ridge.Sums.of(self.training.old[:0], self.training.new[:0])
-    for one in self.training.sums:
-      total += one
-    for one in self.gallery.sums:
-      total += one.scaled(GALLERY_WEIGHT)
-    return total
-
-  @functools.cached_property
-  def training_sums(self) -> ridge.Sums:
-    """The sums over the training images' pairs alone."""
-    first, *others = self.training.sums
-    return sum(others, first)
+    return self.training.total + self.gallery.total.scaled(GALLERY_WEIGHT)
 
   @functools.cached_property
   def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -259,19 +260,20 @@ def know_training_pairs(
   training = Group.empty(*widths)
   centres = None
   for old, new in chunks:
-    old, new = _directed(old, new)
     if (old.shape[1], new.shape[1]) != widths:
       raise InputError(
         f'pairs: old and new vectors of widths {old.shape[1]} and '
         f'{new.shape[1]}; wanted: {widths[0]} and {widths[1]}, as the gallery '
         'has. Name stores of the same two encoders.'
       )
-    if centres is None and len(old):
-      centres = cluster(old, _CLUSTERS)
     if centres is None:
-      continue
-    fold = np.argmax(old @ centres.T, axis=1) % FOLDS
-    training = training.add(old, new, fold)
+      first, _ = _directed(old, new)
+      if not len(first):
+        continue
+      centres = cluster(first, _CLUSTERS)
+    for old_block, new_block in _directed_blocks(old, new):
+      fold = np.argmax(old_block @ centres.T, axis=1) % FOLDS
+      training = training.add(old_block, new_block, fold)
   gallery = Group.empty(*widths)
   return KnownPairs(training, gallery, gallery_size, encoders or {})
 
@@ -373,10 +375,17 @@ def _read_group(arrays: dict[str, np.ndarray], name: str) -> Group:
 def _directed(old: np.ndarray, new: np.ndarray) -> Vectors:
   """Unit vectors of the things of which neither vector is all zero."""
   kept = old.any(axis=1) & new.any(axis=1)
-  old, new = (
-    unit_rows(np.asarray(rows[kept], np.float32)) for rows in (old, new)
-  )
+  if not kept.all():  # Else nothing need be copied.
+    old, new = old[kept], new[kept]
+  old, new = (unit_rows(np.asarray(rows, np.float32)) for rows in (old, new))
   return old, new
+
+
+def _directed_blocks(old: np.ndarray, new: np.ndarray) -> Iterator[Vectors]:
+  """The same, some at a time."""
+  for start in range(0, len(old), _BLOCK):
+    block = slice(start, start + _BLOCK)
+    yield _directed(old[block], new[block])
 
 
 def cluster(rows: np.ndarray, count: int, seed: int = 0) -> np.ndarray:

@@ -129,7 +129,7 @@ def plan_refresh(
       ]
     )
   )
-  rotation = fit_rotation(nearness.base.training_sums)
+  rotation = fit_rotation(nearness.base.training.total)
   turned = unit_rows(nearness.new @ rotation)
   sample, quality = nearness, None
   by_class = _sample_by_class(

@@ -42,7 +42,7 @@ def test_the_sums_are_over_all_pairs_and_the_gallery_weighs_more():
   np.testing.assert_allclose(sums.x, weights @ old, rtol=1e-5)
   np.testing.assert_allclose(sums.xy, (old.T * weights) @ new, rtol=1e-4)
   np.testing.assert_allclose(
-    know().training_sums.y, new[:300].sum(0), rtol=1e-5
+    know().training.total.y, new[:300].sum(0), rtol=1e-5
   )
 
 

@@ -3,13 +3,17 @@ import pytest
 
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
-from advbct_jax.refresh.agreement import measure_agreement
+from advbct_jax.refresh.agreement import measure_agreement, score_each
 from advbct_jax.refresh.curve import measure_curves
 from advbct_jax.refresh.known_pairs import know_training_pairs
-from advbct_jax.refresh.policies import find_policy
+from advbct_jax.refresh.policies import automatic, find_policy
 from advbct_jax.refresh.policies.cascade import Cascade
 from advbct_jax.refresh.policies.one_space import Old
-from advbct_jax.refresh.policies.predicted import Predict, PredictInterpolate
+from advbct_jax.refresh.policies.predicted import (
+  Predict,
+  PredictInterpolate,
+  score_predictions,
+)
 from advbct_jax.refresh.policies.rotated import Interpolate, InterpolateBy
 from advbct_jax.refresh.policy import Queries
 from tests.made_up_upgrade import make_upgrade, make_vectors
@@ -88,12 +92,51 @@ def test_old_queries_alone_agree_less_than_good_predictions():
   assert agreed[0] < agreed[1] <= 1
 
 
+@pytest.mark.parametrize('widths', WIDTHS)
+def test_settings_scored_together_score_as_each_on_its_own(widths):
+  old, new, _ = make_vectors(widths=widths)
+  pairs = know_training_pairs([(old[:300], new[:300])], widths, 600)
+  pairs = pairs.add(old[300:600], new[300:600])
+  queries = Queries(new[600:640], old[600:640])
+  settings = [
+    PredictInterpolate(penalty, old_weight)
+    for penalty in (0.01, 1.0)
+    for old_weight in (0.0, 0.5, 2.8)
+  ] + [Predict(0.1)]
+  for together, alone in zip(
+    score_predictions(settings, pairs, queries, old[640:]),
+    score_each(settings, pairs, queries, old[640:]),
+    strict=True,
+  ):
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together, alone, atol=2e-4 * np.ptp(alone))
+
+
+@pytest.mark.parametrize('name', ['auto', 'auto_new'])
+@pytest.mark.parametrize('gallery', [0, 90, 400])
+def test_what_is_chosen_is_what_fits_of_their_own_agree_with_best(
+  name, gallery, monkeypatch
+):
+  old, new, _ = make_vectors(seed=gallery)
+  pairs = know_training_pairs([(old[:300], new[:300])], (28, 32), 600)
+  pairs = pairs.add(old[300 : 300 + gallery], new[300 : 300 + gallery])
+  chosen = find_policy(name).fit(pairs)
+  monkeypatch.setattr(automatic, 'score_predictions', score_each)
+  plainly = find_policy(name).fit(pairs)
+  assert chosen.old_weight == plainly.old_weight
+  np.testing.assert_array_equal(
+    chosen.predictor.weights, plainly.predictor.weights
+  )
+
+
 def test_a_policy_that_knows_the_new_vectors_agrees_wholly():
   _, new, _ = make_vectors(widths=(32, 32))
   new = unit_rows(new - new.mean(axis=0))
   # Where both spaces are one, the best prediction is the vector itself.
   pairs = know_training_pairs([(new, new)], (32, 32), 600)
-  agreed = measure_agreement([PredictInterpolate(1e-6, 0.0)], pairs)
+  agreed = measure_agreement(
+    [PredictInterpolate(1e-6, 0.0)], pairs, score_predictions
+  )
   assert agreed[0] > 0.98
 
 

@@ -9,6 +9,7 @@ from advbct_jax.refresh.policies.predicted import (
   FEWEST_PAIRS,
   Predict,
   PredictInterpolate,
+  score_predictions,
 )
 from advbct_jax.refresh.policies.rotated import InterpolateBy, Refit
 from advbct_jax.refresh.policy import OldPart, Policy
@@ -39,7 +40,7 @@ class Auto(Policy):
       for penalty in _PENALTIES
       for old_weight in _OLD_WEIGHTS
     ]
-    return choose(candidates, pairs).fit(pairs)
+    return choose(candidates, pairs, score_predictions).fit(pairs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ class AutoNew(Policy):
     if pairs.count < FEWEST_PAIRS:
       return Refit().fit(pairs)
     candidates = [Predict(penalty) for penalty in _PENALTIES]
-    return choose(candidates, pairs).fit(pairs)
+    return choose(candidates, pairs, score_predictions).fit(pairs)
 
 
 @dataclasses.dataclass(frozen=True)

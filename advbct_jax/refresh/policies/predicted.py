@@ -16,7 +16,10 @@ and takes out the means, which say nothing of a thing but take up most of the
 length of features that were pooled after a ReLU.
 """
 
+from collections.abc import Iterator, Sequence
 import dataclasses
+import itertools
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,10 +27,14 @@ from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 from advbct_jax.refresh.known_pairs import KnownPairs
 from advbct_jax.refresh.policy import Neighbours, OldPart, Policy, Queries
-from advbct_jax.refresh.predictor import Predictor
+from advbct_jax.refresh.predictor import Predictor, fit_principal_maps
 
 # Fewer say less about a space than nothing.
 FEWEST_PAIRS = 20
+
+# Vectors that are laid out at a time; what is made of them on the way then
+# stays near the processor.
+_BLOCK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +51,17 @@ class _Predicted(OldPart):
 
   def rows(self, old: np.ndarray) -> np.ndarray:
     """[N, D_old + 1]: old vectors and a one, divided by the length."""
-    centred = old - self.predictor.old_mean
-    squares = np.square(centred @ self.predictor.weights).sum(axis=1)
-    if self.old_weight:
-      squares += self.old_weight**2 * np.square(centred).sum(axis=1)
-    lengths = np.sqrt(np.maximum(squares, 1e-12))[:, None]
-    return np.hstack([old / lengths, 1 / lengths])
+    rows = np.empty((len(old), old.shape[1] + 1), np.float32)
+    for start in range(0, len(old), _BLOCK):
+      block = slice(start, start + _BLOCK)
+      centred = old[block] - self.predictor.old_mean
+      squares = _squares(centred @ self.predictor.weights)
+      if self.old_weight:
+        squares += self.old_weight**2 * _squares(centred)
+      inverse = 1 / _lengths(squares)[:, None]
+      np.multiply(old[block], inverse, out=rows[block, :-1])
+      rows[block, -1:] = inverse
+    return rows
 
   def queries(
     self, queries: Queries, neighbours: Neighbours | None
@@ -75,10 +87,11 @@ class Predict(Policy):
   penalty: float = 0.1
 
   label = 'predicted'
+  old_weight: ClassVar[float] = 0.0
 
   def fit(self, pairs: KnownPairs) -> OldPart:
     """Fits the map to all pairs."""
-    return _fit(pairs, self.penalty, 0.0)
+    return _fit(pairs, self.penalty, self.old_weight)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,3 +129,46 @@ def _fit(pairs: KnownPairs, penalty: float, old_weight: float) -> OldPart:
     )
   predictor = pairs.predictor(penalty)
   return _Predicted(predictor, old_weight / predictor.old_scale)
+
+
+def score_predictions(
+  policies: Sequence[Predict | PredictInterpolate],
+  known: KnownPairs,
+  queries: Queries,
+  old: np.ndarray,
+) -> Iterator[np.ndarray]:
+  """The scores of many settings, without a fit for each.
+
+  Args:
+    policies: P settings; those of one penalty should stand together.
+    known: what they are fitted to.
+    queries: Q of them, with old vectors.
+    old: [S, D_old] unit vectors of what is searched.
+
+  Yields:
+    [Q, S] the inner products of what `OldPart.queries` and `OldPart.rows` would
+    be, of each policy in turn.
+  """
+  maps = fit_principal_maps(known.sums)
+  centred = old - maps.old_mean
+  old_squares = _squares(centred)
+  old_scores = unit_rows(queries.needed_old() - maps.old_mean) @ centred.T
+  along = centred @ maps.directions
+  asked = unit_rows(queries.new - maps.new_mean) @ maps.covariances.T
+  for penalty, settings in itertools.groupby(policies, lambda one: one.penalty):
+    gained = along * maps.gains(penalty)
+    new_scores = asked @ gained.T
+    new_squares = _squares(gained @ maps.covariances)
+    for setting in settings:
+      weight = setting.old_weight / maps.old_scale
+      lengths = _lengths(new_squares + weight**2 * old_squares)
+      yield (new_scores + weight * old_scores) / lengths
+
+
+def _squares(rows: np.ndarray) -> np.ndarray:
+  """The squared length of each row."""
+  return np.einsum('nd,nd->n', rows, rows)
+
+
+def _lengths(squares: np.ndarray) -> np.ndarray:
+  return np.sqrt(np.maximum(squares, 1e-12))

@@ -69,7 +69,7 @@ class Fixed(Policy):
 
   def fit(self, pairs: KnownPairs) -> OldPart:
     """Fits the rotation to training pairs; without any, to what there is."""
-    known = pairs.training_sums if pairs.training.count else pairs.sums
+    known = pairs.training.total if pairs.training.count else pairs.sums
     return _Rotated(fit_rotation(known), scale='raw')
 
 

@@ -134,9 +134,15 @@ def test_features_that_changed_are_refused_on_the_way(
     train_upgrade(settled(config, tmp_path / 'run'), tmp_path / 'run')
 
 
-@pytest.mark.parametrize('architecture', ['features', 'features_mlp'])
-@pytest.mark.parametrize('head', ['linear', 'batch_norm'])
-@pytest.mark.parametrize('start', ['identity', 'rotation'])
+@pytest.mark.parametrize(
+  ('architecture', 'head', 'start'),
+  [  # each value of one meets each of another
+    ('features', 'linear', 'identity'),
+    ('features', 'batch_norm', 'rotation'),
+    ('features_mlp', 'linear', 'rotation'),
+    ('features_mlp', 'batch_norm', 'identity'),
+  ],
+)
 def test_a_head_starts_as_the_features_turned_or_as_they_are(
   config, tmp_path, architecture, head, start
 ):

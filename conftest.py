@@ -42,32 +42,29 @@ def _alone(shared_folder: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
 
 @pytest.fixture(scope='session', autouse=True)
 def _compilation(shared_folder: pathlib.Path) -> Iterator[None]:
-  """Has each program compiled once a session, and fast.
-
-  LLVM optimises next to nothing: most of these programs run a few times, on
-  arrays of some hundred figures. XLA's own passes are those of every run.
-  """
+  """Has each program compiled once a session, in processes of tests as well."""
   with pytest.MonkeyPatch.context() as patch:
     for name, value in (
       ('jax_compilation_cache_dir', str(shared_folder / 'compiled')),
       ('jax_persistent_cache_min_compile_time_secs', 0.05),
-      ('jax_disable_most_optimizations', True),
     ):
       jax.config.update(name, value)
-      patch.setenv(name.upper(), str(value))  # for processes of tests
+      patch.setenv(name.upper(), str(value))
+    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
     compilation_cache.reset_cache()
     yield
 
 
-@pytest.fixture(autouse=True)
-def _published_figures(request: pytest.FixtureRequest) -> Iterator[None]:
-  """Holds what users run, optimised, against the published figures."""
-  if 'golden' not in request.keywords:
-    yield
-    return
-  jax.config.update('jax_disable_most_optimizations', False)
-  yield
-  jax.config.update('jax_disable_most_optimizations', True)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+  """Has programs compiled fast, but for those of published figures.
+
+  XLA's passes are the same either way (the compiled programs read alike); it is
+  LLVM that leaves their loops as they are. Most run a few times, on little.
+  """
+  # A hook, since fixtures of a module come before any of a test.
+  fast = 'golden' not in item.keywords
+  jax.config.update('jax_disable_most_optimizations', fast)
 
 
 @pytest.fixture(scope='session')

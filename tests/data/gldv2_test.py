@@ -162,6 +162,9 @@ if _ARCHIVES:
       names = [n for n in packed.namelist() if n.endswith('.csv')]
       packed.extractall(tmp_path, names)
       images = [n for n in packed.namelist() if n.endswith('.jpg')]
+    for name in images:  # which need only be there
+      (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+      (tmp_path / name).touch()
     root = (tmp_path / names[0]).parent
     prefix = names[0].rpartition('/')[0]
     train = gldv2.load_train(root)

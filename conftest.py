@@ -1,6 +1,8 @@
 """The tiny upgrade as fixtures, commands as functions, examples in a folder."""
 
 from collections.abc import Callable, Iterator
+import contextlib
+import fcntl
 import pathlib
 import shutil
 
@@ -20,27 +22,58 @@ from advbct_jax.retrieval.service_index import Recipe
 from tests.tiny_upgrade import TINY, tiny_config, write_landmarks
 
 
+@pytest.fixture(scope='session')
+def shared_folder(
+  pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+  """A folder of this session that all worker processes see."""
+  folder = tmp_path_factory.getbasetemp()
+  # A worker's own lies in that of the session.
+  return folder.parent if hasattr(pytestconfig, 'workerinput') else folder
+
+
+@contextlib.contextmanager
+def _alone(shared_folder: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
+  """A folder that one worker at a time is at."""
+  with (shared_folder / f'{name}.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield shared_folder / name
+
+
 @pytest.fixture(scope='session', autouse=True)
-def compilation_folder(
-  tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[pathlib.Path]:
-  """Where compiled steps lie, so that each is compiled once a session."""
-  folder = tmp_path_factory.mktemp('compiled')
+def _compilation(shared_folder: pathlib.Path) -> Iterator[None]:
+  """Has each program compiled once a session, in processes of tests as well."""
   with pytest.MonkeyPatch.context() as patch:
     for name, value in (
-      ('jax_compilation_cache_dir', str(folder)),
-      ('jax_persistent_cache_min_compile_time_secs', 0.1),
+      ('jax_compilation_cache_dir', str(shared_folder / 'compiled')),
+      ('jax_persistent_cache_min_compile_time_secs', 0.05),
     ):
       jax.config.update(name, value)
-      patch.setenv(name.upper(), str(value))  # for processes of tests
+      patch.setenv(name.upper(), str(value))
+    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
     compilation_cache.reset_cache()
-    yield folder
+    yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+  """Has programs compiled fast, but for those of published figures.
+
+  XLA's passes are the same either way (the compiled programs read alike); it is
+  LLVM that leaves their loops as they are. Most run a few times, on little.
+  """
+  # A hook, since fixtures of a module come before any of a test.
+  fast = 'golden' not in item.keywords
+  jax.config.update('jax_disable_most_optimizations', fast)
 
 
 @pytest.fixture(scope='session')
-def landmarks(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def landmarks(shared_folder: pathlib.Path) -> pathlib.Path:
   """The tiny landmarks; not to be changed."""
-  return write_landmarks(tmp_path_factory.mktemp('landmarks'))
+  with _alone(shared_folder, 'landmarks') as folder:
+    if not folder.exists():
+      write_landmarks(folder)
+  return folder
 
 
 @pytest.fixture
@@ -54,14 +87,19 @@ def config(
 
 @pytest.fixture(scope='session')
 def finished(
-  landmarks: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+  landmarks: pathlib.Path,
+  shared_folder: pathlib.Path,
+  tmp_path_factory: pytest.TempPathFactory,
 ) -> pathlib.Path:
   """The workdir of a tiny upgrade that is all done; not to be changed."""
-  workdir = tmp_path_factory.mktemp('finished')
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(RESNETS, 'tiny', TINY)
-    train_and_judge(tiny_config(landmarks), workdir)
-  return workdir
+  with _alone(shared_folder, 'finished') as workdir:
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setitem(RESNETS, 'tiny', TINY)
+      train_and_judge(tiny_config(landmarks), workdir)
+    # Two workers must not be at one workdir.
+    own = tmp_path_factory.mktemp('finished')
+    shutil.copytree(workdir, own, dirs_exist_ok=True)
+  return own
 
 
 @pytest.fixture(scope='session')

@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-_BESIDE_THE_REPOSITORY = '../shared/data'
+_BESIDE_THE_REPOSITORY = pathlib.Path(__file__).parents[2] / 'shared/data'
 
 
 def real_data(pattern: str) -> list[pathlib.Path]:

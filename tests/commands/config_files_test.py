@@ -84,15 +84,24 @@ def test_a_wheel_has_every_module_and_config_and_no_other_package(installed):
   }
 
 
-@pytest.mark.parametrize(
-  'name', ['demo', 'demo.py', 'configs/demo.py', 'paper/advbct', 'comparison']
-)
+@pytest.mark.parametrize('name', ['configs/demo.py', 'comparison'])
 def test_a_shipped_config_is_found_by_its_name_wherever_one_is(
   installed, tmp_path, name
 ):
   path, _ = _load(installed, name, tmp_path)
 
   assert path.is_relative_to(installed / 'advbct_jax/configs')
+
+
+@pytest.mark.parametrize(
+  'name', ['demo', 'demo.py', 'configs/demo.py', 'paper/advbct', 'comparison']
+)
+def test_the_ending_and_the_folder_of_a_shipped_config_may_be_left_out(
+  tmp_path, monkeypatch, name
+):
+  monkeypatch.chdir(tmp_path)
+  file = name.removeprefix('configs/').removesuffix('.py') + '.py'
+  assert find_config(name) == shipped_folder() / file
 
 
 def test_a_shipped_config_has_shipped_siblings(installed, tmp_path):

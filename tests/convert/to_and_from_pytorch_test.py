@@ -14,6 +14,7 @@ from advbct_jax.convert.__main__ import main
 from advbct_jax.convert.from_pytorch import import_weights
 from advbct_jax.convert.to_pytorch import export_weights
 from advbct_jax.errors import InputError
+from advbct_jax.models.efficientnet_lite import EFFICIENTNET_LITES, Stage
 from advbct_jax.models.encoder import make_encoder
 from advbct_jax.models.resnet import (
   RESNETS,
@@ -72,11 +73,12 @@ TINY_LITE = {
 @pytest.fixture(autouse=True)
 def tiny_backbones(monkeypatch):
   """Small ones that are known both here and there."""
-  for name, block in {
-    'tiny_resnet': BasicBlock,
-    'tiny_bottlenecks': BottleneckBlock,
-  }.items():
-    stages = (1, 1, 1, 1)
+  for name, stages, block in (
+    ('tiny_resnet', (1, 1, 1, 1), BasicBlock),
+    ('tiny_bottlenecks', (1, 1, 1, 1), BottleneckBlock),
+    # Numbers of one digit and of two, as those of ResNet-101.
+    ('deep_bottlenecks', (1, 1, 11, 1), BottleneckBlock),
+  ):
     monkeypatch.setitem(RESNETS, name, partial(ResNet, stages, block))
     monkeypatch.setitem(
       pytorch_encoder.RESNETS, name, (stages, block is BottleneckBlock)
@@ -84,6 +86,16 @@ def tiny_backbones(monkeypatch):
   tiny = partial(VisionTransformer, depth=2, heads=3, channels=48)
   monkeypatch.setitem(VITS, 'tiny_vit', tiny)
   monkeypatch.setitem(pytorch_encoder.VITS, 'tiny_vit', (48, 2, 3))
+
+
+@pytest.fixture
+def few_blocks(monkeypatch):
+  """Makes an EfficientNet-Lite short, both here and there."""
+  stages = (Stage(16, 1, 3, 1, 1), Stage(24, 2, 5, 2, 6))
+  name = 'efficientnet_lite1'
+  short = partial(EFFICIENTNET_LITES[name], stages=stages)
+  monkeypatch.setitem(EFFICIENTNET_LITES, name, short)
+  monkeypatch.setattr(pytorch_encoder, 'EFFICIENTNET_STAGES', stages)
 
 
 def _module(card):
@@ -146,20 +158,29 @@ def _require_same_embeddings(workdir, module, size):
   [
     TINY_RESNET | {'architecture': 'resnet18', 'stem': 'imagenet'},
     TINY_RESNET | {'head': 'none', 'dimension': 32},
-    TINY_RESNET | {'architecture': 'resnet34'},
     TINY_RESNET
     | {'architecture': 'resnet50', 'head': 'linear', 'pooling': 'gem'},
-    TINY_RESNET | {'architecture': 'resnet101', 'stem': 'imagenet'},
+    TINY_RESNET | {'architecture': 'deep_bottlenecks', 'stem': 'imagenet'},
     TINY_VIT,
     TINY_VIT | {'pooling': 'mean', 'image_size': 48},
     TINY_VIT | {'head': 'batch_norm', 'dimension': 8},
     TINY_LITE,
     TINY_LITE | {'architecture': 'efficientnet_lite4'},
-    TINY_LITE | {'head': 'batch_norm', 'dimension': 8},
-    TINY_LITE | {'head': 'linear', 'dimension': 8},
   ],
 )
 def test_pytorch_weights_come_back_bit_for_bit(tmp_path, fields):
+  _require_that_weights_come_back(tmp_path, fields)
+
+
+@pytest.mark.usefixtures('few_blocks')
+@pytest.mark.parametrize('head', ['batch_norm', 'linear'])
+def test_heads_of_efficientnet_lites_come_back_bit_for_bit(tmp_path, head):
+  _require_that_weights_come_back(
+    tmp_path, TINY_LITE | {'head': head, 'dimension': 8}
+  )
+
+
+def _require_that_weights_come_back(tmp_path, fields):
   module = _module(fields)
   _save(module, tmp_path / 'in.safetensors')
   import_weights(
@@ -513,6 +534,7 @@ def test_a_classifier_of_an_efficientnet_lite_may_be_its_embedding(tmp_path):
   _require_same(_load(tmp_path / 'out.pth'), state)
 
 
+@pytest.mark.usefixtures('few_blocks')
 @pytest.mark.parametrize('flags', [{}, {'resampling': 'bilinear'}])
 def test_how_images_are_squashed_travels_with_weights(tmp_path, flags):
   _save(_module(TINY_LITE), tmp_path / 'in.safetensors')

@@ -190,11 +190,11 @@ def test_the_adversary_is_reversed_for_the_encoder_and_direct_for_itself(
   never_seen = np.full(8, 3)
   method = make_advbct(4)
   progress = Progress(jnp.asarray(step), steps=300, steps_per_epoch=10)
-  variables = method.init(
+  variables = jax.jit(method.init)(
     jax.random.key(0), batch_of(new, never_seen, old), OLD, progress
   )
 
-  def method_loss(params, new, old):
+  def method_loss(params, new, old, progress):
     outcome, _ = method.apply(
       {**variables, 'params': params},
       batch_of(new, never_seen, old),
@@ -211,8 +211,10 @@ def test_the_adversary_is_reversed_for_the_encoder_and_direct_for_itself(
     return adversarial_loss(*logits)
 
   params = variables['params']
-  found = jax.grad(method_loss, argnums=(0, 1, 2))(params, new, old)
-  plain = jax.grad(plain_loss, argnums=(0, 1, 2))(
+  found = jax.jit(jax.grad(method_loss, argnums=(0, 1, 2)))(
+    params, new, old, progress
+  )
+  plain = jax.jit(jax.grad(plain_loss, argnums=(0, 1, 2)))(
     params['discriminator'], new, old
   )
   jax.tree.map(

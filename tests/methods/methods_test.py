@@ -74,12 +74,13 @@ def test_free_components_are_tied_to_nothing(name):
   method = make_method(name, GivenEmbeddings(), 6, {}, compatible_dimension=4)
   wider = np.pad(BATCH.images, ((0, 0), (0, 1)), constant_values=0.5)
   old = OLD.replace(prepared=method.prepare(SIDE))
-  variables = method.init(
+  variables = jax.jit(method.init)(
     jax.random.key(0), BATCH.replace(images=wider), old, PROGRESS
   )
   # Without weights the classification says nothing of it either.
   kernel = variables['params']['classifier']['kernel'].at[4:].set(0)
 
+  @jax.jit
   def tie(free):
     params = {**variables['params'], 'classifier': {'kernel': kernel}}
     images = jnp.asarray(wider).at[:, 4].set(free)
@@ -180,7 +181,10 @@ def test_an_unknown_method_is_refused_with_the_known_ones(find):
 def test_every_product_asks_for_the_highest_precision(name):
   method = make_method(name, GivenEmbeddings(), 6, {})
   old = OLD.replace(prepared=method.prepare(SIDE), classifier=np.eye(3, 4))
-  variables = method.init(jax.random.key(0), BATCH, old, PROGRESS)
+  variables = jax.tree.map(
+    lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+    jax.eval_shape(method.init, jax.random.key(0), BATCH, old, PROGRESS),
+  )
 
   def loss(params):
     outcome, _ = method.apply(

@@ -18,6 +18,7 @@ from advbct_jax.experiment import settle_vectors, train_and_judge
 from advbct_jax.methods import METHODS
 from advbct_jax.models.encoder import make_encoder
 from advbct_jax.training.checkpoints import load_encoder, load_trained
+from advbct_jax.training.logging import read_metrics
 from advbct_jax.training.training_images import open_training_images
 from advbct_jax.training.upgrade import train_upgrade
 from tests.tiny_vectors import draw_vectors, tiny_head_config, write_files
@@ -64,6 +65,10 @@ def test_every_method_trains_a_head(config, vectors, tmp_path, method):
   assert config.model.dimension == (8 if method == 'independent' else 6)
   train_upgrade(config, tmp_path)
   assert all(np.isfinite(leaf).all() for leaf in arrays_of(tmp_path))
+  lines = read_metrics(tmp_path)
+  assert all(np.isfinite(line['loss']) for line in lines)
+  if method not in ('independent', 'mixbct'):  # which add no tie to their loss
+    assert lines[0]['loss'] > lines[0]['classification_loss']
 
 
 def test_a_head_is_judged_by_what_it_makes_of_stored_features(
@@ -134,9 +139,15 @@ def test_features_that_changed_are_refused_on_the_way(
     train_upgrade(settled(config, tmp_path / 'run'), tmp_path / 'run')
 
 
-@pytest.mark.parametrize('architecture', ['features', 'features_mlp'])
-@pytest.mark.parametrize('head', ['linear', 'batch_norm'])
-@pytest.mark.parametrize('start', ['identity', 'rotation'])
+@pytest.mark.parametrize(
+  ('architecture', 'head', 'start'),
+  [  # each value of one meets each of another
+    ('features', 'linear', 'identity'),
+    ('features', 'batch_norm', 'rotation'),
+    ('features_mlp', 'linear', 'rotation'),
+    ('features_mlp', 'batch_norm', 'identity'),
+  ],
+)
 def test_a_head_starts_as_the_features_turned_or_as_they_are(
   config, tmp_path, architecture, head, start
 ):

@@ -147,7 +147,11 @@ class GoldenStep:
     rate = float(self._golden['loss/lr'])
     optimizer = make_optimizer(rate, 0.9, 5e-4)
     model = trained_model(self.method(None))
-    state = create_state(model, optimizer, self.inputs, seed=0)
+    shapes = jax.eval_shape(
+      partial(create_state, model, optimizer, seed=0), self.inputs
+    )
+    # No momentum and no memory yet; the parameters are not those of a draw.
+    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     assert _shapes(state.params) == _shapes(self.variables['params'])
     assert _shapes(state.batch_stats) == _shapes(self.variables['batch_stats'])
     step = map_step(

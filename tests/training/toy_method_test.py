@@ -30,6 +30,7 @@ from tests.tiny_upgrade import TINY, write_landmarks
 
 _REPOSITORY = pathlib.Path(__file__).parents[2]
 _STEPS = 8  # 2 epochs of 4
+_UNJUDGED = '--config.evaluation.data=()'
 
 
 class Toy(Method):
@@ -205,13 +206,17 @@ def test_an_option_is_overridden_from_the_command_line(whole):
   assert config['toy'] == {'queue': 12, 'weight': 0.5, 'refreshes': [1]}
 
 
-@pytest.mark.parametrize('step', [4, 7])
-def test_a_killed_toy_ends_bit_for_bit_as_one_that_was_not(whole, folder, step):
-  workdir = folder / f'killed{step}'
-  old = f'--config.old.path={whole / "old"}'
-  killed = _command(folder / 'landmarks', workdir, old, kill_before_step=step)
-  assert killed.returncode == -signal.SIGKILL, killed.stderr
-  resumed = _command(folder / 'landmarks', workdir, old)
+def test_a_killed_toy_ends_bit_for_bit_as_one_that_was_not(whole, folder):
+  workdir = folder / 'killed'
+  options = (f'--config.old.path={whole / "old"}', _UNJUDGED)
+  # Before the refresh and after it; the second begins at step 3.
+  for batches in (4, 5):
+    killed = _command(
+      folder / 'landmarks', workdir, *options, kill_before_step=batches
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+  assert _logged(workdir)[-1]['step'] == 6
+  resumed = _command(folder / 'landmarks', workdir, *options)
   assert resumed.returncode == 0, resumed.stderr
 
   assert _logged(workdir) == _logged(whole)
@@ -228,6 +233,7 @@ def test_four_devices_keep_the_memory_of_one(whole, folder):
     folder / 'landmarks',
     workdir,
     f'--config.old.path={whole / "old"}',
+    _UNJUDGED,
     devices=4,
   )
   assert ran.returncode == 0, ran.stderr

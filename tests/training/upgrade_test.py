@@ -404,13 +404,8 @@ def test_bct_takes_the_old_classifier_or_says_what_stands_in_for_it(
     assert 'bct takes the centres of the classes in its stead' in told
 
 
-@pytest.mark.parametrize(
-  'method', ['bct', 'contrastive', 'hot_refresh', 'l2', 'lce', 'unibct']
-)
-def test_every_method_trains_against_a_black_box(
-  config, finished, tmp_path, method
-):
-  config.method = method
+def test_an_upgrade_trains_against_a_black_box(config, finished, tmp_path):
+  config.method = 'bct'
   config.epochs = 1
   config.optimizer.drop_epochs = ()
   config.old.path = str(finished / 'old/embeddings')

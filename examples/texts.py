@@ -56,7 +56,7 @@ Row = tuple[str, str, str]  # an id, a text, a class
 
 
 def main() -> None:
-  """Runs the upgrade; called again, it goes on where it stopped."""
+  """Runs the upgrade; called again, it keeps the vectors that are there."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('texts', type=pathlib.Path, help='CSV: id,text,class')
   parser.add_argument('out', type=pathlib.Path, help='where all results go')
@@ -84,6 +84,11 @@ def read_rows(path: pathlib.Path) -> list[Row]:
   """The first three columns of a table."""
   with path.open(encoding='utf-8', newline='') as file:
     _, *rows = csv.reader(file)
+  short = [row for row in rows if len(row) < 3]
+  if short:
+    raise SystemExit(
+      f'{path}: found a line {short[0]}, wanted an id, a text and a class.'
+    )
   return [(name, text, label) for name, text, label, *_ in rows]
 
 
@@ -116,7 +121,7 @@ def find_file(package: str, path: str) -> pathlib.Path:
 def write_vectors(
   side: str, parts: dict[str, list[Row]], folder: pathlib.Path
 ) -> None:
-  """Writes what an encoder says of each part."""
+  """Writes what an encoder says of each part that isn't there yet."""
   _, package, path = ENCODERS[side]
   weights, words = find_file(package, path), find_file(*TOKENIZER)
   # Dependencies of the packages just found: here they are installed.
@@ -128,9 +133,14 @@ def write_vectors(
   session = onnxruntime.InferenceSession(weights)
   folder.mkdir(parents=True, exist_ok=True)
   for part, rows in parts.items():
+    done = folder / f'{part}.npz'
+    if done.exists():
+      continue
     ids, texts, labels = zip(*rows, strict=True)
     vectors = embed(session, tokenizer, texts)
-    np.savez(folder / part, embeddings=vectors, ids=ids, labels=labels)
+    unfinished = folder / f'.{part}.npz'
+    np.savez(unfinished, embeddings=vectors, ids=ids, labels=labels)
+    unfinished.rename(done)
 
 
 def embed(session: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:

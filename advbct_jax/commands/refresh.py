@@ -3,12 +3,17 @@
 import argparse
 from collections.abc import Sequence
 import pathlib
+import tempfile
 from typing import TYPE_CHECKING
 
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.commands.parsing import Parser
+from advbct_jax.errors import InputError
 
 if TYPE_CHECKING:
+  import numpy as np
+
+  from advbct_jax.embeddings.store import EmbeddingStore
   from advbct_jax.refresh.plan import Plan
 
 
@@ -38,12 +43,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     'that both encoders have embedded, and may advise against it.',
   )
   plan.add_argument(
-    'old', type=pathlib.Path, help="a store of the old encoder's vectors"
+    'old',
+    type=pathlib.Path,
+    help="a store or file (npz, …) of the old encoder's vectors",
   )
   plan.add_argument(
     'new',
     type=pathlib.Path,
-    help='a store of new vectors; its things count, in whatever order',
+    help='the same of new vectors; its things count, in whatever order',
   )
   plan.add_argument(
     '--sample', type=int, default=4000, help='things to look at (%(default)s)'
@@ -68,29 +75,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _plan(flags: argparse.Namespace) -> None:
-  import numpy as np
-
-  from advbct_jax.adapters.pairs import Pairs
-  from advbct_jax.embeddings.store import open_store
   from advbct_jax.refresh.plan import plan_refresh
 
-  pairs = Pairs(open_store(flags.new), open_store(flags.old))
-  rows = np.flatnonzero(pairs.directed)
-  if len(rows) > flags.sample:
-    random = np.random.default_rng(flags.seed)
-    rows = np.sort(random.choice(rows, flags.sample, replace=False))
-  new, old = pairs.read(rows)
-  # Whichever encoder was trained on some of them: a class is a class.
-  of_id = {
-    image_id: label
-    for store in (pairs.old, pairs.new)
-    for image_id, label in zip(store.ids(), store.labels() or (), strict=False)
-  }
-  ids = pairs.new.ids()
+  old, new, labels = _read_sample(flags)
   plan = plan_refresh(
     old,
     new,
-    [of_id.get(ids[row], '') for row in rows] if of_id else None,
+    labels,
     old_at_query_time=not flags.new_encoder_alone,
     seed=flags.seed,
   )
@@ -103,13 +94,59 @@ def _plan(flags: argparse.Namespace) -> None:
   if plan.curves:
     _print_curves(plan)
   if flags.gallery_size:
-    width = pairs.new.card.dimension
-    gigabytes = flags.gallery_size * width * 4 / 1e9
+    gigabytes = flags.gallery_size * new.shape[1] * 4 / 1e9
     print(f'\nnew vectors of {flags.gallery_size} things: {gigabytes:.1f} GB')
     if flags.rate:
       days = flags.gallery_size / flags.rate / 86400
       print(f'to re-embed them: {days:.1f} days at {flags.rate:g} a second')
   print(f'\n{plan.advice}')
+
+
+def _read_sample(
+  flags: argparse.Namespace,
+) -> tuple['np.ndarray', 'np.ndarray', list[str] | None]:
+  """Old and new vectors of some things, and their classes if there are any."""
+  import numpy as np
+
+  from advbct_jax.adapters.pairs import Pairs
+
+  with tempfile.TemporaryDirectory() as folder:
+    pairs = Pairs(
+      _open_one(flags.new, pathlib.Path(folder, 'new')),
+      _open_one(flags.old, pathlib.Path(folder, 'old')),
+    )
+    rows = np.flatnonzero(pairs.directed)
+    if len(rows) > flags.sample:
+      random = np.random.default_rng(flags.seed)
+      rows = np.sort(random.choice(rows, flags.sample, replace=False))
+    new, old = pairs.read(rows)
+    # Whichever encoder was trained on some of them: a class is a class.
+    class_of = {
+      name: label
+      for store in (pairs.old, pairs.new)
+      for name, label in zip(store.ids(), store.labels() or (), strict=False)
+    }
+    ids = pairs.new.ids()
+    labels = [class_of.get(ids[row], '') for row in rows]
+  return old, new, labels if class_of else None
+
+
+def _open_one(path: pathlib.Path, made: pathlib.Path) -> 'EmbeddingStore':
+  """A store, or one that is made of the vectors of a file."""
+  from advbct_jax.convert.vector_folders import find_stores
+  from advbct_jax.embeddings.store import open_store
+
+  stores = find_stores(path, made)
+  if stores == path:
+    return open_store(path)
+  first, *others = sorted(one for one in stores.iterdir() if one.is_dir())
+  if others:
+    raise InputError(
+      f'{path}: found vectors of several things '
+      f'({", ".join(one.name for one in (first, *others))}); wanted: those of '
+      'one sample. Name a file.'
+    )
+  return open_store(first)
 
 
 def _print_curves(plan: 'Plan') -> None:

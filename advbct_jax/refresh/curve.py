@@ -70,7 +70,7 @@ def measure_curves(
       for name in policies:
         runs_of_one = [run[name] for run in measured]
         curves.append(
-          {'policy': name, 'label': _label(by_name[name]), 'order': order}
+          {'policy': name, 'label': _label(name, by_name[name]), 'order': order}
           | _summarise(runs_of_one, shares, old, new)
         )
   return {
@@ -82,8 +82,9 @@ def measure_curves(
   }
 
 
-def _label(policy: Policy) -> str:
-  return f'{policy.label}, {policy.budget}' if policy.budget else policy.label
+def _label(name: str, policy: Policy) -> str:
+  settings = name.split(':')[1:] or [str(policy.budget)] * bool(policy.budget)
+  return ', '.join([policy.label, *settings])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,3 +121,17 @@ def test_a_plan_is_printed_with_days_and_bytes(tmp_path, capsys):
   assert 'new vectors of 8640000 things: 1.1 GB' in out
   assert '2.0 days at 50 a second' in out
   assert 'Take the policy auto' in out
+
+
+def test_a_plan_takes_files_of_vectors(tmp_path, capsys):
+  root = write_folder(tmp_path)
+  paths = [str(root / side / 'train.npz') for side in ('old', 'new')]
+  main(['refresh', 'plan', *paths])
+  assert '240 things in both spaces' in capsys.readouterr().out
+
+
+def test_a_plan_of_several_files_is_refused(tmp_path, capsys):
+  root = write_folder(tmp_path)
+  with pytest.raises(SystemExit, match='2'):
+    main(['refresh', 'plan', str(root / 'old'), str(root / 'new')])
+  assert 'index, test, train' in capsys.readouterr().err

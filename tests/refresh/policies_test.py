@@ -7,6 +7,7 @@ from advbct_jax.refresh.agreement import measure_agreement, score_each
 from advbct_jax.refresh.curve import measure_curves
 from advbct_jax.refresh.known_pairs import know_training_pairs
 from advbct_jax.refresh.policies import automatic, find_policy
+from advbct_jax.refresh.policies.cascade import Cascade
 from advbct_jax.refresh.policies.one_space import Old
 from advbct_jax.refresh.policies.predicted import (
   Predict,
@@ -52,7 +53,7 @@ def test_a_prediction_from_a_handful_of_pairs_is_refused():
 
 
 @pytest.mark.parametrize(
-  'name', ['best', 'cascade:0', 'cascade:-1', 'cascade:many', 'auto:5', '']
+  'name', ['best', 'cascade:many', 'cascade:50:2', 'cascade:', 'auto:5', '']
 )
 def test_an_unknown_policy_is_refused(name):
   with pytest.raises(InputError, match='wanted: '):
@@ -68,16 +69,20 @@ def test_an_unknown_policy_is_refused(name):
     PredictInterpolate(old_weight=-1),
     PredictInterpolate(old_weight=float('nan')),
     Predict(penalty=0),
+    Cascade(budget=0),
   ],
 )
 def test_a_weight_out_of_range_is_refused(policy):
-  with pytest.raises(InputError, match='wanted: a number'):
+  with pytest.raises(InputError, match='wanted: '):
     policy.fit(make_upgrade().pairs)
 
 
-def test_a_budget_is_read_with_the_cascades_name():
+def test_options_are_read_with_the_name():
   assert find_policy('cascade:50').budget == 50
   assert find_policy('cascade').budget == 200
+  wanted = PredictInterpolate(penalty=0.3, old_weight=0.25)
+  assert find_policy('predict_interpolate:0.3:0.25') == wanted
+  assert find_policy('predict_interpolate:0.3').old_weight == 0.5
 
 
 def test_old_queries_alone_agree_less_than_good_predictions():

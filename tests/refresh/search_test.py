@@ -6,6 +6,7 @@ from advbct_jax.refresh.known_pairs import GALLERY_WEIGHT
 from advbct_jax.refresh.policies import POLICIES, find_policy
 from advbct_jax.refresh.policies.predicted import PredictInterpolate
 from advbct_jax.refresh.policies.rotated import Bridge
+from advbct_jax.refresh.policy import Queries
 from advbct_jax.refresh.scale import fit_scale
 from advbct_jax.refresh.search import (
   StagedGallery,
@@ -215,7 +216,7 @@ def test_a_merge_by_rank_takes_turns_by_the_parts_sizes(upgrade):
 
 
 @pytest.mark.parametrize(
-  'name', [name for name in POLICIES if name != 'cascade']
+  'name', [name for name in POLICIES if not name.startswith('cascade')]
 )
 def test_where_all_is_re_embedded_the_new_encoder_alone_ranks(upgrade, name):
   _, ranks = search(upgrade, name, len(upgrade.old))
@@ -277,3 +278,19 @@ def test_the_old_index_has_one_number_beside_each_vector(upgrade):
   np.testing.assert_allclose(
     rows[:, :-1] / rows[:, -1:], upgrade.old, atol=1e-6
   )
+
+
+@pytest.mark.parametrize(
+  'name', [name for name, kind in POLICIES.items() if not kind.needs_old]
+)
+def test_what_needs_no_old_encoder_is_given_none(upgrade, name):
+  gallery, pairs = stage(upgrade, 100)
+  policy = find_policy(name)
+  part = policy.fit(pairs)
+  scale = fit_scale(part, pairs)
+  new_alone = Queries(upgrade.queries.new)
+  both, alone = (
+    search_cascade(gallery, part, scale, queries, K, policy.budget)[0]
+    for queries in (upgrade.queries, new_alone)
+  )
+  np.testing.assert_array_equal(both, alone)

@@ -1,18 +1,21 @@
 """Refresh policies by name. A new one is a class and an entry here."""
 
+import inspect
+
 from advbct_jax.errors import InputError
 from advbct_jax.refresh.policies.automatic import (
   Auto,
   AutoNew,
   InterpolateAdaptive,
 )
-from advbct_jax.refresh.policies.cascade import Cascade
+from advbct_jax.refresh.policies.cascade import Cascade, CascadeNew
 from advbct_jax.refresh.policies.one_space import Old, RankMerge, Trained
 from advbct_jax.refresh.policies.predicted import Predict, PredictInterpolate
 from advbct_jax.refresh.policies.rotated import (
   Bridge,
   Fixed,
   Interpolate,
+  InterpolateBy,
   Refit,
 )
 from advbct_jax.refresh.policy import Policy
@@ -23,6 +26,7 @@ POLICIES: dict[str, type[Policy]] = {
   'fixed': Fixed,
   'refit': Refit,
   'interpolate': Interpolate,
+  'interpolate_by': InterpolateBy,
   'interpolate_adaptive': InterpolateAdaptive,
   'bridge': Bridge,
   'predict': Predict,
@@ -31,29 +35,40 @@ POLICIES: dict[str, type[Policy]] = {
   'auto': Auto,
   'auto_new': AutoNew,
   'cascade': Cascade,
+  'cascade_new': CascadeNew,
 }
 
 
 def find_policy(name: str) -> Policy:
-  """A policy with its defaults, by name.
+  """A policy by name.
 
   Args:
-    name: a key of `POLICIES`, or `cascade:N` for a cascade with a budget of N.
+    name: a key of `POLICIES`, and after it values of the policy's options in
+      their order where they aren't to be the defaults: `cascade:50`,
+      `predict_interpolate:0.1:0.35`.
 
   Raises:
-    InputError: if there is none of the name.
+    InputError: if there is none of the name, or a value that is none.
   """
-  kind, _, budget = name.partition(':')
-  if kind == 'cascade' and budget:
-    if not budget.isdecimal() or int(budget) < 1:
-      raise InputError(
-        f'refresh: the policy {name!r} was asked for; wanted: cascade:N, where '
-        'N of the first results may be re-embedded for a query.'
-      )
-    return Cascade(budget=int(budget))
-  if name not in POLICIES:
+  kind, *values = name.split(':')
+  if kind not in POLICIES:
     raise InputError(
       f'refresh: the policy {name!r} was asked for; wanted: one of '
       f'{", ".join(POLICIES)}.'
     )
-  return POLICIES[name]()
+  options = inspect.signature(POLICIES[kind]).parameters.values()
+  try:
+    # Each default has the type that is wanted.
+    given = {
+      option.name: type(option.default)(value)
+      for option, value in zip(options, values, strict=False)
+    }
+  except ValueError:
+    given = {}
+  if len(given) != len(values):
+    wanted = ''.join(f':{option.name.upper()}' for option in options)
+    raise InputError(
+      f'refresh: the policy {name!r} was asked for; wanted: {kind}{wanted}, '
+      f'where {"numbers follow" if options else "nothing follows"} the name.'
+    )
+  return POLICIES[kind](**given)

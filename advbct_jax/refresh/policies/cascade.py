@@ -2,8 +2,9 @@
 
 import dataclasses
 
+from advbct_jax.errors import InputError
 from advbct_jax.refresh.known_pairs import KnownPairs
-from advbct_jax.refresh.policies.automatic import Auto
+from advbct_jax.refresh.policies.automatic import Auto, AutoNew
 from advbct_jax.refresh.policy import OldPart, Policy
 
 
@@ -30,5 +31,27 @@ class Cascade(Policy):
     return Auto()
 
   def fit(self, pairs: KnownPairs) -> OldPart:
-    """Fits what finds the first results."""
+    """Fits what finds the first results.
+
+    Raises:
+      InputError: if the budget is not above zero.
+    """
+    if self.budget < 1:
+      raise InputError(
+        f'refresh: a cascade with a budget of {self.budget} was asked for; '
+        'wanted: at least 1 of the first results to re-embed for a query.'
+      )
     return self.part_of.fit(pairs)
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeNew(Cascade):
+  """The same on `auto_new`, where the new encoder alone embeds a query."""
+
+  needs_old = False
+  label = 'cascade, new encoder alone'
+
+  @property
+  def part_of(self) -> Policy:
+    """What finds the first results."""
+    return AutoNew()

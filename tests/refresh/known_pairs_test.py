@@ -6,6 +6,7 @@ import pytest
 from advbct_jax.adapters import ridge
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
+from advbct_jax.refresh import known_pairs
 from advbct_jax.refresh.known_pairs import (
   FOLDS,
   GALLERY_WEIGHT,
@@ -52,6 +53,18 @@ def test_the_gallerys_sums_and_sample_dont_depend_on_how_pairs_come():
   np.testing.assert_array_equal(whole.fold, parts.fold)
   for one, other in zip(whole.sums, parts.sums, strict=True):
     np.testing.assert_allclose(one.xx, other.xx, atol=1e-4)
+
+
+def test_pairs_of_several_blocks_are_as_those_of_one(monkeypatch):
+  whole = know()
+  monkeypatch.setattr(known_pairs, '_BLOCK', 130)
+  blocks = know()
+  for name in ('training', 'gallery'):
+    one, other = getattr(whole, name), getattr(blocks, name)
+    assert one.count == other.count
+    np.testing.assert_array_equal(one.new, other.new)
+    np.testing.assert_array_equal(one.fold, other.fold)
+    np.testing.assert_allclose(one.total.xy, other.total.xy, atol=1e-4)
 
 
 def test_a_large_group_keeps_a_sample_of_bounded_size_from_all_of_it():

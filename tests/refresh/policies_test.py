@@ -6,7 +6,7 @@ from advbct_jax.errors import InputError
 from advbct_jax.refresh.agreement import measure_agreement, score_each
 from advbct_jax.refresh.curve import measure_curves
 from advbct_jax.refresh.known_pairs import know_training_pairs
-from advbct_jax.refresh.policies import automatic, find_policy
+from advbct_jax.refresh.policies import automatic, find_policy, predicted
 from advbct_jax.refresh.policies.cascade import Cascade
 from advbct_jax.refresh.policies.one_space import Old
 from advbct_jax.refresh.policies.predicted import (
@@ -110,6 +110,14 @@ def test_settings_scored_together_score_as_each_on_its_own(widths):
   ):
     assert together.dtype == np.float32
     np.testing.assert_allclose(together, alone, atol=2e-4 * np.ptp(alone))
+
+
+def test_predictions_laid_out_in_several_blocks_are_as_in_one(monkeypatch):
+  upgrade = make_upgrade()
+  part = PredictInterpolate().fit(upgrade.pairs)
+  whole = part.rows(upgrade.old)
+  monkeypatch.setattr(predicted, '_BLOCK', 100)
+  np.testing.assert_allclose(part.rows(upgrade.old), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize('name', ['auto', 'auto_new'])

@@ -82,7 +82,7 @@ def measure_agreement(
     _OLD_KNOWLEDGE if pairs.gallery_is_known else _OLD_KNOWLEDGE_BEFOREHAND
   )
   agreed: list[list[float]] = []
-  for known, (old, new) in pairs.held_out():
+  for known, (old, new) in pairs.held_out:
     if len(old) < 3:
       continue
     queries = Queries(new[:_MOST_QUERIES], old[:_MOST_QUERIES])

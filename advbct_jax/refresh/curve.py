@@ -23,6 +23,7 @@ from advbct_jax.retrieval.protocols import protocol_of
 # Percent of the gallery.
 SHARES = (0, 2, 5, 10, 25, 50, 75, 90, 100)
 SEEDS = 3
+_BLOCK = 8192  # so that no copy of half the gallery is made
 
 
 def measure_curves(
@@ -156,10 +157,11 @@ def _refresh(
   for share in shares:
     after = len(rows) * share // 100
     fresh = rows[before:after]
-    if len(fresh):
-      pairs = pairs.add(upgrade.old[fresh], upgrade.new[fresh])
-      done = done.copy()
-      done[fresh] = True
+    for start in range(0, len(fresh), _BLOCK):
+      some = fresh[start : start + _BLOCK]
+      pairs = pairs.add(upgrade.old[some], upgrade.new[some])
+    done = done.copy()
+    done[fresh] = True
     before = after
     gallery = StagedGallery(upgrade.old, upgrade.new, done)
     fitted: dict[Policy, tuple[OldPart | None, Scale | None]] = {}

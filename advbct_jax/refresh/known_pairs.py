@@ -20,7 +20,12 @@ from advbct_jax.adapters import ridge
 from advbct_jax.atomic_files import write_text
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
-from advbct_jax.refresh.predictor import Predictor, fit_predictor
+from advbct_jax.refresh.predictor import (
+  Predictor,
+  PrincipalMaps,
+  fit_predictor,
+  fit_principal_maps,
+)
 from advbct_jax.refresh.rotation import fit_rotation
 
 # How much more a pair of the gallery counts than one of the training images:
@@ -204,6 +209,11 @@ class KnownPairs:
     return fit_rotation(self.sums)
 
   @functools.cached_property
+  def principal_maps(self) -> PrincipalMaps:
+    """What ridge maps of all penalties are made of."""
+    return fit_principal_maps(self.sums)
+
+  @functools.cached_property
   def _predictors(self) -> dict[float, Predictor]:
     return {}
 
@@ -212,31 +222,30 @@ class KnownPairs:
     """Whether enough of the gallery is re-embedded to judge policies by it."""
     return len(self.gallery.old) >= 15 * FOLDS
 
-  def held_out(self) -> Iterable[tuple['KnownPairs', Vectors]]:
-    """Splits the pairs, a fold at a time.
+  @functools.cached_property
+  def held_out(self) -> list[tuple['KnownPairs', Vectors]]:
+    """The pairs without a fold, and a sample of the fold, for each fold.
 
     Once there are enough, it is the gallery's own pairs that are held out:
     among them is what its other things will be like. Before, clusters of
     training images are, of which, as of the gallery, no class is known. It
     ends when so many were held out that more would tell little.
 
-    Yields:
-      The pairs without a fold, and a sample of the fold: old [S, D_old] and new
-      [S, D] unit vectors.
+    A sample is old [S, D_old] and new [S, D] unit vectors.
     """
     name = 'gallery' if self.gallery_is_known else 'training'
     group: Group = getattr(self, name)
+    split: list[tuple[KnownPairs, Vectors]] = []
     seen = 0
     for fold in range(FOLDS):
       if seen >= _ENOUGH:
-        return
+        break
       others: dict[str, Any] = {name: group.without(fold)}
       taken = group.fold == fold
       seen += int(taken.sum())
-      yield (
-        dataclasses.replace(self, **others),
-        (group.old[taken], group.new[taken]),
-      )
+      known = dataclasses.replace(self, **others)
+      split.append((known, (group.old[taken], group.new[taken])))
+    return split
 
 
 def know_training_pairs(

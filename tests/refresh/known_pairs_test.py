@@ -92,7 +92,7 @@ def test_the_share_is_that_of_the_gallery():
 
 
 def test_held_out_pairs_are_not_among_the_others():
-  for known, (old, _) in know().held_out():
+  for known, (old, _) in know().held_out:
     assert len(old) == 150
     assert known.gallery.count == 450
     there = {row.tobytes() for row in known.gallery.old}
@@ -104,7 +104,7 @@ def test_before_there_are_gallery_pairs_clusters_are_held_out():
   pairs = know_training_pairs([(old, new)], (28, 32), 10)
   centres = cluster(old, 20)
   parts = []
-  for _, (held, _) in pairs.held_out():
+  for _, (held, _) in pairs.held_out:
     parts.append(set(np.argmax(held @ centres.T, axis=1)))
   assert len(parts) == FOLDS
   for number, part in enumerate(parts):

@@ -27,7 +27,7 @@ from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 from advbct_jax.refresh.known_pairs import KnownPairs
 from advbct_jax.refresh.policy import Neighbours, OldPart, Policy, Queries
-from advbct_jax.refresh.predictor import Predictor, fit_principal_maps
+from advbct_jax.refresh.predictor import Predictor
 
 # Fewer say less about a space than nothing.
 FEWEST_PAIRS = 20
@@ -149,7 +149,7 @@ def score_predictions(
     [Q, S] the inner products of what `OldPart.queries` and `OldPart.rows` would
     be, of each policy in turn.
   """
-  maps = fit_principal_maps(known.sums)
+  maps = known.principal_maps
   centred = old - maps.old_mean
   old_squares = _squares(centred)
   old_scores = unit_rows(queries.needed_old() - maps.old_mean) @ centred.T

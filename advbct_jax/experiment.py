@@ -8,7 +8,6 @@ import ml_collections
 
 from advbct_jax.convert.vector_folders import find_stores
 from advbct_jax.data.configured_sets import open_data
-from advbct_jax.embeddings.named_stores import open_named_store
 from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
 from advbct_jax.errors import DivergedError, StoppedError
 from advbct_jax.judge import (
@@ -20,14 +19,11 @@ from advbct_jax.judge import (
 from advbct_jax.methods import find_method
 from advbct_jax.models.backbones import takes_features
 from advbct_jax.monitor import Monitor
-from advbct_jax.training.checkpoints import (
-  is_workdir,
-  latest_step,
-  read_config,
-)
+from advbct_jax.training.checkpoints import latest_step, read_config
 from advbct_jax.training.config_checks import check_config
 from advbct_jax.training.curves import plot_curves
 from advbct_jax.training.old_side import old_path
+from advbct_jax.training.run_stores import encoder_width
 from advbct_jax.training.upgrade import train_upgrade
 from advbct_jax.training.workdir import require_same_run
 
@@ -112,11 +108,8 @@ def settle_vectors(
     config.stores[name] = stored(path, name)
   if not config.model.dimension and takes_features(config.model.architecture):
     tied = find_method(config.method).needs_old_model and config.old.path
-    path = pathlib.Path(tied or config.data.features)
-    config.model.dimension = (
-      read_config(path).model.dimension
-      if is_workdir(path)
-      else open_named_store(path, f'{config.data.name}-train').card.dimension
+    config.model.dimension = encoder_width(
+      tied or config.data.features, config.data.name
     )
   return config
 

@@ -6,7 +6,7 @@ from advbct_jax.errors import InputError
 from advbct_jax.refresh.agreement import measure_agreement
 from advbct_jax.refresh.curve import measure_curves
 from advbct_jax.refresh.known_pairs import know_training_pairs
-from advbct_jax.refresh.policies import find_policy
+from advbct_jax.refresh.policies import find_policies, find_policy
 from advbct_jax.refresh.policies.one_space import Old
 from advbct_jax.refresh.policies.predicted import Predict, PredictInterpolate
 from advbct_jax.refresh.policies.rotated import Interpolate
@@ -18,7 +18,9 @@ WIDTHS = [(28, 32), (32, 28), (32, 32)]
 
 @pytest.mark.parametrize('widths', WIDTHS)
 def test_auto_is_above_a_fixed_rotation_and_never_below_old(widths):
-  measured = measure_curves(make_upgrade(widths), ['fixed', 'auto'], seeds=1)
+  measured = measure_curves(
+    make_upgrade(widths), find_policies(['fixed', 'auto']), seeds=[0]
+  )
   fixed, auto = measured['curves']
   assert measured['self'] > measured['old'] + 3
   assert auto['area'] > fixed['area'] + 0.15

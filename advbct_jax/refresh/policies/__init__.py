@@ -1,5 +1,7 @@
 """Refresh policies by name. A new one is a class and an entry here."""
 
+from collections.abc import Iterable
+
 from advbct_jax.errors import InputError
 from advbct_jax.refresh.policies.automatic import Auto, AutoNew
 from advbct_jax.refresh.policies.cascade import Cascade
@@ -52,3 +54,13 @@ def find_policy(name: str) -> Policy:
       f'{", ".join(POLICIES)}.'
     )
   return POLICIES[name]()
+
+
+def find_policies(names: Iterable[str]) -> dict[str, Policy]:
+  """Policies with their defaults, by the names that `find_policy` takes."""
+  return {name: find_policy(name) for name in names}
+
+
+def label_policy(policy: Policy) -> str:
+  """How tables and plots write a policy, with its budget if it has one."""
+  return f'{policy.label}, {policy.budget}' if policy.budget else policy.label

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import ml_collections
 import numpy as np
@@ -21,7 +22,15 @@ from tests.tiny_vectors import NEW_WIDTH, tiny_head_config, write_files
 POLICIES = ('old', 'auto', 'cascade:5')
 
 
-def make_grid(root, workdir, policies=POLICIES):
+GRID = """
+from tests.comparison import frozen_pair_test
+
+def get_config():
+  return frozen_pair_test.make_grid({!r})
+"""
+
+
+def make_grid(root, policies=POLICIES):
   config = ml_collections.ConfigDict(
     {
       'upgrades': {'frozen': {}},
@@ -35,8 +44,7 @@ def make_grid(root, workdir, policies=POLICIES):
       },
     }
   )
-  base = tiny_head_config(root)
-  config.base = settle_vectors(base, workdir)
+  config.base = tiny_head_config(root)
   config.blocks = tuple(
     {
       'upgrades': ('frozen',),
@@ -54,6 +62,12 @@ def make_grid(root, workdir, policies=POLICIES):
   return config
 
 
+def settled_grid(root, workdir, **options):
+  config = make_grid(root, **options)
+  config.base = settle_vectors(config.base, workdir)
+  return config
+
+
 @pytest.fixture(scope='module')
 def vectors(tmp_path_factory):
   """Vectors of two encoders of one width; not to be changed."""
@@ -67,7 +81,7 @@ def vectors(tmp_path_factory):
 def grid(vectors, tmp_path_factory):
   """The folder of a comparison that is all done, and its jobs."""
   root = tmp_path_factory.mktemp('grid')
-  jobs = make_jobs(make_grid(vectors, root))
+  jobs = make_jobs(settled_grid(vectors, root))
   check_jobs(jobs)
   for job in jobs:
     run_job(job, root)
@@ -117,7 +131,7 @@ def test_a_cell_is_judged_again_but_not_trained_again_for_other_policies(
   grid, vectors
 ):
   root, _ = grid
-  config = make_grid(vectors, root)
+  config = settled_grid(vectors, root)
   changed = {**config.blocks[2], 'policies': ('old',)}
   config.blocks = (*config.blocks[:2], changed)
   others = make_jobs(config)
@@ -153,7 +167,7 @@ def test_tables_hold_policies_adapters_and_methods_against_each_other(
 
 
 def test_each_seed_re_embeds_in_another_order(grid, vectors, tmp_path):
-  config = make_grid(vectors, grid[0], policies=('old',))
+  config = settled_grid(vectors, grid[0], policies=('old',))
   config.blocks = config.blocks[:1]
   config.seeds = (0, 1)
   curves = []
@@ -166,7 +180,7 @@ def test_each_seed_re_embeds_in_another_order(grid, vectors, tmp_path):
 
 
 def test_the_time_of_a_head_is_estimated_from_its_features(vectors, tmp_path):
-  jobs = make_jobs(make_grid(vectors, tmp_path))
+  jobs = make_jobs(settled_grid(vectors, tmp_path))
   first, *_, head, _ = describe_jobs(jobs, tmp_path, [Place()]).splitlines()
   assert first.split()[:2] == ['frozen/independent/fresh/0', 'judging']
   assert head.split()[:3] == ['frozen/l2/fresh/0', '8', 'steps']
@@ -175,7 +189,7 @@ def test_the_time_of_a_head_is_estimated_from_its_features(vectors, tmp_path):
 def test_widths_that_do_not_compare_are_refused_before_anything_runs(tmp_path):
   files = write_files(tmp_path / 'files')
   prepare_vectors(files / 'old', files / 'new', tmp_path / 'set')
-  jobs = make_jobs(make_grid(tmp_path / 'set', tmp_path / 'root'))
+  jobs = make_jobs(settled_grid(tmp_path / 'set', tmp_path / 'root'))
   with pytest.raises(
     InputError, match=r'independent/fresh/0: .* 8 dimensions .* old ones 6'
   ):
@@ -183,8 +197,33 @@ def test_widths_that_do_not_compare_are_refused_before_anything_runs(tmp_path):
   check_jobs(jobs[1:])
 
 
+def test_the_command_makes_stores_of_files_and_runs_a_cell_on_them(
+  tmp_path, command
+):
+  files = write_files(tmp_path / 'files', old_width=NEW_WIDTH)
+  prepare_vectors(files / 'old', files / 'new', tmp_path / 'set')
+  for side in ('old', 'new'):
+    shutil.rmtree(tmp_path / 'set' / side)
+    shutil.copytree(files / side, tmp_path / 'set' / side)
+  (tmp_path / 'tiny_pair.py').write_text(GRID.format(str(tmp_path / 'set')))
+  root = tmp_path / 'root'
+  name = 'frozen/independent/ridge/0'
+  command(
+    'compare',
+    f'--config={tmp_path}/tiny_pair.py',
+    f'--workdir={root}',
+    f'--job={name}',
+  )
+
+  assert (root / name / 'done').exists()
+  results = json.loads((root / name / 'results.json').read_text())
+  assert results['encoders']['old']['dimension'] == NEW_WIDTH
+  for side in ('old', 'features'):
+    assert (root / 'vectors' / side / 'index' / 'card.json').exists()
+
+
 def test_features_cannot_be_aligned(vectors, tmp_path):
-  config = make_grid(vectors, tmp_path)
+  config = settled_grid(vectors, tmp_path)
   config.blocks = ({**config.blocks[2], 'starts': ('aligned',)},)
   with pytest.raises(InputError, match=r"l2/aligned/0: .* wanted: 'rotation'"):
     check_jobs(make_jobs(config))

@@ -27,7 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
     {
       'upgrades': {'frozen': {}},
       'methods': {
-        name: {'method': name} for name in ('independent', *compatible)
+        **{name: {'method': name} for name in ('independent', *compatible)},
+        # What a head learns of the classes alone.
+        'no_tie': {'method': 'l2', 'l2': {'weight': 0.0}},
       },
       'starts': {
         'fresh': {
@@ -75,13 +77,13 @@ def get_config() -> ml_collections.ConfigDict:
     },
     {
       'upgrades': ('frozen',),
-      'methods': compatible,
+      'methods': (*compatible, 'no_tie'),
       'starts': ('fresh', 'rotation'),
       'policies': ('trained', 'auto'),
     },
     {
       'upgrades': ('frozen',),
-      'methods': ('advbct', 'bct', 'l2'),
+      'methods': ('advbct', 'bct', 'l2', 'no_tie'),
       'starts': ('identity', 'rotation_fast'),
       'policies': ('trained', 'auto'),
     },

@@ -132,6 +132,7 @@ def judge(
   workers: int,
   dtype: str = 'float32',
   adapter: str | pathlib.Path | None = None,
+  cross: bool = True,
 ) -> dict[str, Any]:
   """Evaluates encoders and writes the report.
 
@@ -146,6 +147,7 @@ def judge(
     adapter: the folder of one, which maps the new encoder's vectors where they
       are compared with old ones, or the old gallery's where it is searched by
       new ones.
+    cross: whether new vectors are compared with old ones at all.
 
   Returns:
     What `results.json` holds.
@@ -179,6 +181,7 @@ def judge(
     independent=sources.get('independent'),
     adapted=mapped['adapted'],
     recycled=mapped['recycled'],
+    cross=cross,
   )
   write_report(results, workdir)
   return results

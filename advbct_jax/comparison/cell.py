@@ -73,7 +73,14 @@ def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
     'workers': config.data.workers,
     'dtype': config.evaluation.dtype,
   }
-  judge(encoders, retrieval_sets, workdir, adapter=adapter, **embedding)
+  judge(
+    encoders,
+    retrieval_sets,
+    workdir,
+    adapter=adapter,
+    cross=_compares(job),
+    **embedding,
+  )
   if job.policies:
     known = gldv2.load_train(pathlib.Path(config.data.root), config.data.name)
     judge_refresh(
@@ -92,6 +99,19 @@ def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
 def _old_encoder(job: Job, root: pathlib.Path) -> pathlib.Path:
   """Where the old encoder of a cell lies, trained here or given."""
   return root / job.old if job.old else pathlib.Path(job.config.old.path)
+
+
+def _compares(job: Job) -> bool:
+  """Whether vectors of the new encoder compare with old ones at all.
+
+  Those of two given encoders may be of two widths.
+  """
+  if job.trains or job.adapter or job.needs:
+    return True
+  name = job.config.data.name
+  widths = (job.config.data.features, job.config.old.path)
+  new, old = (encoder_width(path, name) for path in widths)
+  return new == old
 
 
 def _independent_encoder(job: Job, root: pathlib.Path) -> pathlib.Path:
@@ -143,8 +163,6 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         _check_stores(job.config)
         if job.config.model.init_weights == 'aligned':
           _check_aligned(job, configs)
-      elif job.cell:
-        _check_cross(_independent_width(job), _old_width(job, configs))
     except InputError as error:
       raise InputError(f'{job.name}: {error}') from error
 
@@ -174,16 +192,6 @@ def _check_aligned(
   check_independent_config(
     job.config, configs[job.independent], job.independent
   )
-
-
-def _check_cross(width: int, old_width: int) -> None:
-  """Refuses to compare what is of two widths, and was given so."""
-  if width != old_width:
-    raise InputError(
-      f'the new vectors have {width} dimensions and the old ones {old_width}, '
-      'so they cannot be compared as they are; wanted: adapters in the place '
-      'of the start fresh, or none of the method independent.'
-    )
 
 
 def _check_stores(config: ml_collections.ConfigDict) -> None:

@@ -135,13 +135,15 @@ def _draw_point(
 def _draw_independent(axes: Axes, row: pd.Series) -> None:
   x, y = row['self', 'mean'], row['cross', 'mean']
   # Its own cross is near zero: a point there would squeeze all the others.
+  # That of two widths has none.
+  cross = f' (cross {y:.1f}, not drawn)' if row['cross', 'n'] else ''
   axes.axvline(
     x,
     linestyle=':',
     linewidth=1.3,
     color=method_color(REFERENCE[0]),
     zorder=1,
-    label=f'independent encoder: self {x:.1f} (cross {y:.1f}, not drawn)',
+    label=f'independent encoder: self {x:.1f}{cross}',
   )
 
 

@@ -23,7 +23,8 @@ class CellResult:
     start: what it was trained from ('fresh', 'old', 'aligned'), or for method
       'independent' also the adapter between the encoders ('ridge').
     seed: of the training.
-    figures: data set -> 'old', 'self' or 'cross' -> metric -> percent.
+    figures: data set -> 'old', 'self' or 'cross' -> metric -> percent. There is
+      no cross where two given encoders have two widths.
     seconds: wall time of the cell, None where it was not taken.
     refresh: data set -> policy -> metric -> percent of the gallery that is
       re-embedded -> percent; empty where no policy was asked for.

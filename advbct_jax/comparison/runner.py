@@ -20,7 +20,7 @@ import tqdm
 
 from advbct_jax.atomic_files import write_text
 from advbct_jax.comparison.grid import Job
-from advbct_jax.comparison.results import CellResult
+from advbct_jax.comparison.results import SIDES, CellResult
 from advbct_jax.refresh.report import NAME as CURVES
 from advbct_jax.training.interruption import Interruption
 
@@ -190,7 +190,7 @@ def read_cells(jobs: Sequence[Job], root: pathlib.Path) -> list[CellResult]:
       continue
     results = json.loads((root / job.name / 'results.json').read_text('utf-8'))
     figures = {
-      name: {side: sides[side] for side in ('old', 'self', 'cross')}
+      name: {side: sides[side] for side in SIDES if side in sides}
       for name, sides in results['datasets'].items()
     }
     cells.append(

@@ -186,15 +186,25 @@ def test_the_time_of_a_head_is_estimated_from_its_features(vectors, tmp_path):
   assert head.split()[:3] == ['frozen/l2/fresh/0', '8', 'steps']
 
 
-def test_widths_that_do_not_compare_are_refused_before_anything_runs(tmp_path):
+def test_encoders_of_two_widths_are_judged_without_a_cross(tmp_path):
   files = write_files(tmp_path / 'files')
   prepare_vectors(files / 'old', files / 'new', tmp_path / 'set')
-  jobs = make_jobs(settled_grid(tmp_path / 'set', tmp_path / 'root'))
-  with pytest.raises(
-    InputError, match=r'independent/fresh/0: .* 8 dimensions .* old ones 6'
-  ):
-    check_jobs(jobs)
-  check_jobs(jobs[1:])
+  root = tmp_path / 'root'
+  jobs = make_jobs(settled_grid(tmp_path / 'set', root))[:2]
+  check_jobs(jobs)
+  for job in jobs:
+    run_job(job, root)
+    mark_done(root, job)
+
+  plain, mapped = read_cells(jobs, root)
+  assert list(plain.figures['vectors']) == ['old', 'self']
+  assert list(plain.refresh['vectors']) == list(POLICIES)
+  assert plain.figures['vectors'].items() <= mapped.figures['vectors'].items()
+  text = write_tables([plain, mapped], ['private/map@100'], tmp_path)
+  row = next(
+    line for line in text.splitlines() if '| Independent | fresh |' in line
+  )
+  assert row.split(' | ')[3:] == ['–', '50.00', '–', '– |']
 
 
 def test_the_command_makes_stores_of_files_and_runs_a_cell_on_them(

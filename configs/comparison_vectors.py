@@ -7,6 +7,9 @@ FOLDER is the data of configs/vectors.py. Neither encoder is trained: the
 independent one is the new encoder as it is, which policies and adapters take;
 methods train a head on it. A block with `policies` is also judged by them while
 the gallery is re-embedded. docs/comparison_vectors.md has the tables.
+
+A cell of 384-d texts takes about 35 seconds of processor time, one of 1280-d
+photographs several times that; --seeds=0,1,2 shows the noise.
 """
 
 import ml_collections
@@ -88,5 +91,5 @@ def get_config() -> ml_collections.ConfigDict:
       'policies': ('trained', 'auto'),
     },
   )
-  config.seeds = (0, 1, 2)
+  config.seeds = (0,)
   return config

@@ -8,7 +8,7 @@ independent one is the new encoder as it is, which policies and adapters take;
 methods train a head on it. A block with `policies` is also judged by them while
 the gallery is re-embedded. docs/comparison_vectors.md has the tables.
 
-A cell of 384-d texts takes about 35 seconds of processor time, one of 1280-d
+A cell of 384-d texts takes about half a minute of processor time, one of 1280-d
 photographs several times that; --seeds=0,1,2 shows the noise.
 """
 

@@ -26,6 +26,7 @@ from advbct_jax.retrieval import index as indexing
 from advbct_jax.retrieval.comparability import require_comparable
 from advbct_jax.training import checkpoints
 from advbct_jax.training.workdir import require_finished
+from advbct_jax.weights.hub import is_address
 
 Path = str | pathlib.Path
 
@@ -49,7 +50,7 @@ def load_encoder(
 
   Args:
     path: the workdir of a finished run, a file of weights (`.safetensors`, or
-      `.pth` with torch), or `hf://OWNER/REPO/FILE`.
+      `.pth` with torch), `hf://OWNER/REPO/FILE` or `package://NAME`.
     image_size: of a file without a card: side in pixels that images are
       squashed to; None for what the weights say, or what is usual for them.
     pooling: of a file without a card; None for what the weights say.
@@ -64,7 +65,7 @@ def load_encoder(
     InputError: if there is no encoder, or it cannot be used.
   """
   name = str(path)
-  if not name.startswith('hf://') and not pathlib.Path(path).is_file():
+  if not is_address(name) and not pathlib.Path(path).is_file():
     require_finished(pathlib.Path(path))
     return checkpoints.load_encoder(pathlib.Path(path), dtype)
   with tempfile.TemporaryDirectory() as folder:

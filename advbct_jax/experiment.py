@@ -7,10 +7,13 @@ from typing import Any
 import ml_collections
 
 from advbct_jax.convert.vector_folders import find_stores
-from advbct_jax.data.configured_sets import open_data
-from advbct_jax.embeddings.named_stores import open_named_store
+from advbct_jax.data import gldv2
+from advbct_jax.data.configured_sets import open_data, require_root
+from advbct_jax.data.images import ImageSet
+from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
 from advbct_jax.errors import DivergedError, StoppedError
+from advbct_jax.frozen_encoder import embed_by_weights
 from advbct_jax.judge import (
   VECTORS,
   has_embeddings,
@@ -20,16 +23,17 @@ from advbct_jax.judge import (
 from advbct_jax.methods import find_method
 from advbct_jax.models.backbones import takes_features
 from advbct_jax.monitor import Monitor
-from advbct_jax.training.checkpoints import (
-  is_workdir,
-  latest_step,
-  read_config,
-)
+from advbct_jax.training.checkpoints import latest_step, read_config
 from advbct_jax.training.config_checks import check_config
 from advbct_jax.training.curves import plot_curves
 from advbct_jax.training.old_side import old_path
+from advbct_jax.training.run_stores import encoder_width
 from advbct_jax.training.upgrade import train_upgrade
 from advbct_jax.training.workdir import require_same_run
+from advbct_jax.weights.hub import names_weights
+
+# Where encoders of files of weights lie, by what they are taken for.
+ENCODERS = 'encoders'
 
 
 def train_and_judge(
@@ -86,39 +90,61 @@ def settle_vectors(
 ) -> ml_collections.ConfigDict:
   """Settles what a config leaves open until the vectors that it names are seen.
 
-  Files of vectors become stores, for training opens nothing else; and where
-  `config.model.dimension` is 0 a head is as wide as what it is tied to.
+  Files of vectors become stores, for training opens nothing else; of files of
+  weights the vectors are made first; and where `config.model.dimension` is 0 a
+  head is as wide as what it is tied to.
 
   Args:
     config: of the experiment.
-    workdir: whose folder `vectors` gets the stores.
+    workdir: whose folder `vectors` gets the stores, and `encoders` the encoders
+      of the weights with what they say of the data.
 
   Returns:
     The config, with the stores in the place of the files.
 
   Raises:
-    InputError: if the vectors cannot be used.
+    InputError: if the vectors or the weights cannot be used.
   """
   config = config.copy_and_resolve_references()
 
-  def stored(path: str, name: str) -> str:
+  def stored(path: str, name: str, image_size: int = 0) -> str:
     if not path:
       return path
-    return str(find_stores(pathlib.Path(path), workdir / VECTORS / name))
+    if not names_weights(path):
+      return str(find_stores(pathlib.Path(path), workdir / VECTORS / name))
+    stores = embed_by_weights(
+      path,
+      workdir / ENCODERS / name,
+      _image_sets(config),
+      image_size=image_size or config.data.image_size,
+      batch_size=config.evaluation.batch_size,
+      workers=config.data.workers,
+      dtype=config.evaluation.dtype,
+    )
+    return str(stores)
 
-  config.old.path = stored(config.old.path, 'old')
+  config.old.path = stored(config.old.path, 'old', config.old.image_size)
   config.data.features = stored(config.data.features, 'features')
   for name, path in config.stores.items():
     config.stores[name] = stored(path, name)
   if not config.model.dimension and takes_features(config.model.architecture):
     tied = find_method(config.method).needs_old_model and config.old.path
-    path = pathlib.Path(tied or config.data.features)
-    config.model.dimension = (
-      read_config(path).model.dimension
-      if is_workdir(path)
-      else open_named_store(path, f'{config.data.name}-train').card.dimension
+    config.model.dimension = encoder_width(
+      tied or config.data.features, config.data.name
     )
   return config
+
+
+def _image_sets(config: ml_collections.ConfigDict) -> list[ImageSet]:
+  """All that an experiment asks of an encoder."""
+  require_root(config)
+  sets = open_retrieval_sets(
+    config.evaluation.data, config.data.root, config.evaluation.crop_queries
+  )
+  return [
+    gldv2.load_train(pathlib.Path(config.data.root), config.data.name),
+    *(part for one in sets for part in (one.gallery, one.queries)),
+  ]
 
 
 def _finished_results(

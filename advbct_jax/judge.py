@@ -19,8 +19,10 @@ from advbct_jax.embeddings.sources import (
   open_named_store,
 )
 from advbct_jax.errors import InputError
-from advbct_jax.refresh.curve import measure_curves
-from advbct_jax.refresh.policies import find_policy
+from advbct_jax.refresh.curve import SEEDS, measure_curves
+from advbct_jax.refresh.policies import find_policies
+from advbct_jax.refresh.policies.adapted import Adapted
+from advbct_jax.refresh.policy import Policy
 from advbct_jax.refresh.report import write_curves
 from advbct_jax.refresh.upgrade import open_upgrade
 from advbct_jax.retrieval.comparability import require_one_encoder
@@ -130,6 +132,7 @@ def judge(
   workers: int,
   dtype: str = 'float32',
   adapter: str | pathlib.Path | None = None,
+  cross: bool = True,
 ) -> dict[str, Any]:
   """Evaluates encoders and writes the report.
 
@@ -144,6 +147,7 @@ def judge(
     adapter: the folder of one, which maps the new encoder's vectors where they
       are compared with old ones, or the old gallery's where it is searched by
       new ones.
+    cross: whether new vectors are compared with old ones at all.
 
   Returns:
     What `results.json` holds.
@@ -177,6 +181,7 @@ def judge(
     independent=sources.get('independent'),
     adapted=mapped['adapted'],
     recycled=mapped['recycled'],
+    cross=cross,
   )
   write_report(results, workdir)
   return results
@@ -190,6 +195,8 @@ def judge_refresh(
   policies: Sequence[str],
   orders: Sequence[str] = ('random',),
   *,
+  seeds: Sequence[int] = SEEDS,
+  adapter: str | pathlib.Path | None = None,
   batch_size: int,
   workers: int,
   dtype: str = 'float32',
@@ -204,6 +211,9 @@ def judge_refresh(
     workdir: gets `refresh_policies.json`, `.md` and `.png`.
     policies: names of refresh policies.
     orders: names of orders of re-embedding.
+    seeds: of the orders in which chance has a part.
+    adapter: the folder of one between the two, which is measured like a policy
+      of the name `adapter`.
     batch_size: images at a time.
     workers: processes that decode images; 0 takes threads.
     dtype: what the encoders of runs compute in.
@@ -220,8 +230,9 @@ def judge_refresh(
       'refresh: no old encoder was named, whose gallery is what is '
       're-embedded. Name it by --old.'
     )
-  for name in policies:
-    find_policy(name)
+  found: dict[str, Policy] = dict(find_policies(policies))
+  if adapter:
+    found['adapter'] = Adapted(load_adapter(adapter))
   sources = _open_encoders(
     {role: paths[role] for role in ('old', 'new')},
     workdir,
@@ -236,7 +247,7 @@ def judge_refresh(
     upgrade = open_upgrade(
       retrieval_set, training_set, sources['old'], sources['new']
     )
-    results[retrieval_set.name] = measure_curves(upgrade, policies, orders)
+    results[retrieval_set.name] = measure_curves(upgrade, found, orders, seeds)
   write_curves(results, workdir)
   return results
 

@@ -53,7 +53,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.drawing = config_dict.ConfigDict()
   # What a head is trained on in the place of images, where the architecture is
   # one of FEATURES: a store of the new encoder's vectors, a folder of stores or
-  # of files of vectors. Nothing is then asked of images.
+  # of files of vectors. Nothing is then asked of images, unless it is a file of
+  # weights, by which they are embedded first, at image_size.
   config.data.features = ''
   config.data.part = 'all'  # or old: only what the old model knows
   config.data.split = config_dict.ConfigDict()
@@ -81,11 +82,15 @@ def get_config() -> ml_collections.ConfigDict:
   config.optimizer.drop_factor = 0.1
 
   # The encoder to stay compatible with. `path` is its workdir, a store of its
-  # embeddings of the training images, or a folder of stores; where it is empty
-  # the old encoder is trained first, in WORKDIR/old, from the fields below and
-  # all others of this config.
+  # embeddings of the training images, a folder of stores, or a file of weights,
+  # by which the images are embedded first; where it is empty the old encoder is
+  # trained first, in WORKDIR/old, from the fields below and all others of this
+  # config.
   config.old = config_dict.ConfigDict()
   config.old.path = ''
+  # The side in pixels of the images that the old encoder is given where `path`
+  # is a file of weights; 0 for data.image_size.
+  config.old.image_size = 0
   config.old.epochs = 30
   config.old.model = config.model.copy_and_resolve_references()
   config.old.optimizer = config.optimizer.copy_and_resolve_references()

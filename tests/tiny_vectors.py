@@ -10,7 +10,9 @@ from configs import vectors
 CLASSES, THINGS, OLD_WIDTH, NEW_WIDTH = 4, 8, 6, 8
 
 
-def draw_vectors(seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+def draw_vectors(
+  seed: int = 0, old_width: int = OLD_WIDTH
+) -> dict[str, dict[str, np.ndarray]]:
   """Ids, labels, and an old and a new vector of each thing, by part."""
   random = np.random.default_rng(seed)
   centers = random.normal(size=(2 * CLASSES, NEW_WIDTH))
@@ -28,14 +30,18 @@ def draw_vectors(seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
       'ids': np.array([f'{part}/{row}.txt' for row in range(len(labels))]),
       'labels': np.array([f'class {label}' for label in labels]),
       'new': new.astype(np.float32),
-      'old': ((new + noise) @ turn)[:, :OLD_WIDTH].astype(np.float32),
+      'old': ((new + noise) @ turn)[:, :old_width].astype(np.float32),
     }
   return parts
 
 
-def write_files(root: pathlib.Path, labelled=('train', 'index', 'test')):
+def write_files(
+  root: pathlib.Path,
+  labelled=('train', 'index', 'test'),
+  old_width: int = OLD_WIDTH,
+):
   """Writes them as .npz files into ROOT/old and ROOT/new; returns ROOT."""
-  for part, arrays in draw_vectors().items():
+  for part, arrays in draw_vectors(old_width=old_width).items():
     for side in ('old', 'new'):
       (root / side).mkdir(parents=True, exist_ok=True)
       labels = {'labels': arrays['labels']} if part in labelled else {}

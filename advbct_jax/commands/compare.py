@@ -88,6 +88,7 @@ def _compare(values: flags.FlagValues) -> None:
     run_jobs,
   )
   from advbct_jax.data.configured_sets import open_data
+  from advbct_jax.experiment import settle_vectors
 
   root = pathlib.Path(values.workdir or default_workdir(values))
   config = values.config
@@ -97,6 +98,7 @@ def _compare(values: flags.FlagValues) -> None:
         f'--seeds={",".join(values.seeds)}; wanted: whole numbers, as 0,1,2.'
       )
     config.seeds = tuple(map(int, values.seeds))
+  config.base = settle_vectors(config.base, root)
   all_jobs = make_jobs(config)
   if values.job:
     job = find_job(all_jobs, values.job)

@@ -84,7 +84,8 @@ def _add_from_pytorch(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     'weights',
     metavar='IN',
-    help='FILE.safetensors, FILE.pth (with torch) or hf://OWNER/REPO/FILE',
+    help='FILE.safetensors, FILE.pth (with torch), hf://OWNER/REPO/FILE or '
+    'package://NAME',
   )
   parser.add_argument('workdir', type=pathlib.Path, help='a new folder')
   parser.add_argument(

@@ -66,13 +66,23 @@ def tabulate(
     for dataset, sides in cell.figures.items():
       # One metric a data set, or means would be of different things.
       known = [chosen[dataset]] if dataset in chosen else metrics
-      chosen[dataset] = _choose(known, sides, f'{cell.name}, {dataset}')
+      # Two given encoders may have two widths, and then no cross.
+      optional = (cell.method, cell.start) == REFERENCE and 'cross' not in sides
+      chosen[dataset] = _choose(
+        known,
+        sides,
+        SIDES[:-1] if optional else SIDES,
+        f'{cell.name}, {dataset}',
+      )
       lines.append(
         {
           **{field: getattr(cell, field) for field in [*ROW, 'seed']},
           'dataset': dataset,
           'metric': chosen[dataset],
-          **{side: sides[side][chosen[dataset]] for side in SIDES},
+          **{
+            side: sides.get(side, {}).get(chosen[dataset], math.nan)
+            for side in SIDES
+          },
         }
       )
   return _with_scores(pd.DataFrame(lines))
@@ -172,19 +182,22 @@ def _require_new(cell: CellResult, seen: dict[str, CellResult]) -> None:
 
 
 def _choose(
-  metrics: Sequence[str], sides: Mapping[str, Mapping[str, float]], where: str
+  metrics: Sequence[str],
+  sides: Mapping[str, Mapping[str, float]],
+  wanted: Sequence[str],
+  where: str,
 ) -> str:
-  """The first metric that each side has, with finite figures."""
-  of_all = [sides.get(side, {}) for side in SIDES]
+  """The first metric that each wanted side has, with finite figures."""
+  of_all = [sides.get(side, {}) for side in wanted]
   known = [metric for metric in of_all[0] if all(metric in of for of in of_all)]
   metric = next((metric for metric in metrics if metric in known), None)
   if metric is None:
     raise InputError(
-      f'{where}: no {" or ".join(metrics)!r} in each of {", ".join(SIDES)}; '
+      f'{where}: no {" or ".join(metrics)!r} in each of {", ".join(wanted)}; '
       f'there are {", ".join(known) or "none"}. Choose one of them, or judge '
       'the cell again.'
     )
-  for side, figures in zip(SIDES, of_all, strict=True):
+  for side, figures in zip(wanted, of_all, strict=True):
     if not math.isfinite(figures[metric]):
       raise InputError(
         f'{where}: {metric} of {side} is {figures[metric]}; wanted: a finite '

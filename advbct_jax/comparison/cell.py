@@ -1,25 +1,31 @@
 """One job of a comparison: trains, then judges."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import pathlib
+from typing import Any
 
 import ml_collections
 
 from advbct_jax.adapters.adapter import save_adapter
 from advbct_jax.adapters.fitting import fit_adapter
 from advbct_jax.adapters.kinds import check_widths, find_kind
-from advbct_jax.comparison.grid import Job, stores_of
+from advbct_jax.comparison.grid import ADAPTER_POLICY, Job, stores_of
 from advbct_jax.comparison.runner import is_done
+from advbct_jax.data import gldv2
 from advbct_jax.data.named_sets import open_retrieval_sets
-from advbct_jax.embeddings.store import open_store
+from advbct_jax.embeddings.named_stores import open_named_store
+from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
-from advbct_jax.judge import judge
+from advbct_jax.judge import judge, judge_refresh
 from advbct_jax.locks import hold
 from advbct_jax.training.aligned_start import check_independent_config
+from advbct_jax.training.checkpoints import is_workdir
 from advbct_jax.training.old_side import (
   check_old_encoder,
   embed_training_images,
+  require_width,
 )
+from advbct_jax.training.run_stores import encoder_width
 from advbct_jax.training.training_images import open_training_images
 from advbct_jax.training.upgrade import train_upgrade
 from advbct_jax.training.workdir import require_same_run
@@ -49,34 +55,78 @@ def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
   config = _config_of(job, root)
   if job.trains:
     train_upgrade(config, workdir)
-  encoder = workdir if job.trains else root / job.independent
+  encoder = workdir if job.trains else _independent_encoder(job, root)
   # Cells at the same time then only read what a shared encoder has embedded.
   if job.cell is None:
     images = open_training_images(config, check=False)
     embed_training_images(encoder, config, images)
   adapter = _fit(job, root, workdir / 'adapter') if job.adapter else None
-  judge(
-    {
-      'old': root / job.old if job.cell else None,
-      'new': encoder,
-    },
-    open_retrieval_sets(
-      config.evaluation.data, config.data.root, config.evaluation.crop_queries
-    ),
-    workdir,
-    batch_size=config.evaluation.batch_size,
-    workers=config.data.workers,
-    dtype=config.evaluation.dtype,
-    adapter=adapter,
+  encoders = {
+    'old': _old_encoder(job, root) if job.cell else None,
+    'new': encoder,
+  }
+  retrieval_sets = open_retrieval_sets(
+    config.evaluation.data, config.data.root, config.evaluation.crop_queries
   )
+  embedding: dict[str, Any] = {
+    'batch_size': config.evaluation.batch_size,
+    'workers': config.data.workers,
+    'dtype': config.evaluation.dtype,
+  }
+  judge(
+    encoders,
+    retrieval_sets,
+    workdir,
+    adapter=adapter,
+    cross=_compares(job),
+    **embedding,
+  )
+  if job.policies:
+    known = gldv2.load_train(pathlib.Path(config.data.root), config.data.name)
+    judge_refresh(
+      encoders,
+      retrieval_sets,
+      [known] * len(retrieval_sets),
+      workdir,
+      [name for name in job.policies if name != ADAPTER_POLICY],
+      # Another order for each seed, of which the tables have the mean.
+      seeds=[job.seed],
+      adapter=adapter,
+      **embedding,
+    )
+
+
+def _old_encoder(job: Job, root: pathlib.Path) -> pathlib.Path:
+  """Where the old encoder of a cell lies, trained here or given."""
+  return root / job.old if job.old else pathlib.Path(job.config.old.path)
+
+
+def _compares(job: Job) -> bool:
+  """Whether vectors of the new encoder compare with old ones at all.
+
+  Those of two given encoders may be of two widths.
+  """
+  if job.trains or job.adapter or job.needs:
+    return True
+  name = job.config.data.name
+  widths = (job.config.data.features, job.config.old.path)
+  new, old = (encoder_width(path, name) for path in widths)
+  return new == old
+
+
+def _independent_encoder(job: Job, root: pathlib.Path) -> pathlib.Path:
+  """Where the independent encoder of a cell lies, trained here or given."""
+  if job.independent:
+    return root / job.independent
+  return pathlib.Path(job.config.data.features)
 
 
 def _config_of(job: Job, root: pathlib.Path) -> ml_collections.ConfigDict:
   """A job's config, with the places of the encoders that it needs."""
   config = job.config.copy_and_resolve_references()
   if job.cell and job.trains:
-    config.old.path = str(root / job.old)
-    independent = str(root / job.independent)
+    config.old.path = str(_old_encoder(job, root))
+    independent = str(_independent_encoder(job, root))
     if config.model.init_weights == 'aligned':
       config.aligned.path = independent
     if 'independent' in stores_of(config):
@@ -101,19 +151,47 @@ def check_jobs(jobs: Sequence[Job]) -> None:
       if job.adapter:
         check_widths(
           job.adapter,
-          job.config.model.dimension,
-          configs[job.old].model.dimension,
+          _independent_width(job),
+          _old_width(job, configs),
           find_kind(job.adapter).directions[0],
         )
       elif job.cell and job.trains:
-        check_old_encoder(job.config, configs[job.old])
+        if job.old:
+          check_old_encoder(job.config, configs[job.old])
+        else:
+          require_width(job.config, _old_width(job, configs))
         _check_stores(job.config)
         if job.config.model.init_weights == 'aligned':
-          check_independent_config(
-            job.config, configs[job.independent], job.independent
-          )
+          _check_aligned(job, configs)
     except InputError as error:
       raise InputError(f'{job.name}: {error}') from error
+
+
+def _old_width(
+  job: Job, configs: Mapping[str, ml_collections.ConfigDict]
+) -> int:
+  if job.old:
+    return configs[job.old].model.dimension
+  return encoder_width(job.config.old.path, job.config.data.name)
+
+
+def _independent_width(job: Job) -> int:
+  if job.independent:
+    return job.config.model.dimension
+  return encoder_width(job.config.data.features, job.config.data.name)
+
+
+def _check_aligned(
+  job: Job, configs: Mapping[str, ml_collections.ConfigDict]
+) -> None:
+  if not job.independent:
+    raise InputError(
+      "config.model.init_weights is 'aligned', but config.data.features are "
+      "vectors without weights to align; wanted: 'rotation', which turns them."
+    )
+  check_independent_config(
+    job.config, configs[job.independent], job.independent
+  )
 
 
 def _check_stores(config: ml_collections.ConfigDict) -> None:
@@ -146,9 +224,14 @@ def require_same_jobs(jobs: Sequence[Job], root: pathlib.Path) -> None:
 def _fit(job: Job, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
   """Fits the cell's adapter to the stores of the training images."""
   # So that nothing that is judged on is among the pairs.
-  name = f'embeddings/{job.config.data.name}-train'
   new, old = (
-    open_store(root / encoder / name) for encoder in (job.independent, job.old)
+    _training_store(encoder, job.config.data.name)
+    for encoder in (_independent_encoder(job, root), _old_encoder(job, root))
   )
   save_adapter(fit_adapter(job.adapter, new, old, seed=job.seed), path)
   return path
+
+
+def _training_store(encoder: pathlib.Path, name: str) -> EmbeddingStore:
+  stores = encoder / 'embeddings' if is_workdir(encoder) else encoder
+  return open_named_store(stores, f'{name}-train')

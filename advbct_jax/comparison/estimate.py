@@ -17,8 +17,10 @@ from advbct_jax.comparison.grid import Job
 from advbct_jax.comparison.runner import Place, is_done, read_times
 from advbct_jax.data import gldv2
 from advbct_jax.data.images import ImageFiles, ImageSet
-from advbct_jax.data.pipeline import LoadBatch
+from advbct_jax.data.pipeline import LoadBatch, Loader
 from advbct_jax.data.splits import split_training_set
+from advbct_jax.embeddings.features import FeatureRows, find_features
+from advbct_jax.models.backbones import takes_features
 from advbct_jax.training.checkpoints import latest_step
 from advbct_jax.training.run import Run, TrainingSet
 
@@ -137,28 +139,42 @@ def _measured_rates(
 
 
 def _time_steps(config: ml_collections.ConfigDict) -> float:
-  """Seconds of a step of a config, on made-up images, compilation aside."""
+  """Seconds of a step of a config, on made-up things, compilation aside."""
   config = config.copy_and_resolve_references()
   # A method's own share of a step is small, and it would ask for an old side.
   config.method = 'independent'
   config.model.init_weights = ''
-  size, count = config.data.image_size, config.batch_size
-  random = np.random.default_rng(0)
-  image_set = ImageSet('made-up', [], ImageFiles(pathlib.Path(), []))
+  count = config.batch_size
   labels = np.arange(count, dtype=np.int32)
-  data = TrainingSet(LoadBatch(image_set, size), labels, labels, count)
+  load, things = _make_up(config)
+  data = TrainingSet(load, labels, labels, count)
   run = Run(config, data, None)
   step = run.compiled_step()
   constants = run.constants()
   state = parallel.replicate(run.initial_state())
-  batch = run.complete_batch(
-    {
-      'image': random.integers(0, 256, (count, size, size, 3), np.uint8),
-      'row': labels,
-    }
-  )
+  batch = run.complete_batch({'image': things, 'row': labels})
   state, _ = jax.block_until_ready(step(state, batch, *constants))
   began = time.perf_counter()
   for _ in range(_TIMED_STEPS):
     state, _ = jax.block_until_ready(step(state, batch, *constants))
   return (time.perf_counter() - began) / _TIMED_STEPS
+
+
+def _make_up(config: ml_collections.ConfigDict) -> tuple[Loader, np.ndarray]:
+  """A loader of the right shape, and a batch as it would give one."""
+  random = np.random.default_rng(0)
+  size, count = config.data.image_size, config.batch_size
+  if not takes_features(config.model.architecture):
+    image_set = ImageSet('made-up', [], ImageFiles(pathlib.Path(), []))
+    images = random.integers(0, 256, (count, size, size, 3), np.uint8)
+    return LoadBatch(image_set, size), images
+  image_set = gldv2.load_train(pathlib.Path(config.data.root), config.data.name)
+  nowhere = pathlib.Path()  # nothing is laid out, since nothing is read
+  features = find_features(
+    pathlib.Path(config.data.features), image_set, nowhere
+  )
+  load = FeatureRows(
+    image_set, features, features.open_store(image_set), np.arange(0)
+  )
+  width = features.dimension
+  return load, random.normal(size=(count, width)).astype(np.float32)

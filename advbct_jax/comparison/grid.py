@@ -1,18 +1,30 @@
-"""The cells of a comparison, and the trainings that they share."""
+"""The cells of a comparison, and the trainings that they share.
 
-from collections.abc import Iterator, Sequence
+An encoder whose vectors the config names isn't trained: the old one of
+`old.path`, and with `data.features`, which heads are trained on, the
+independent one, which is what the features are without any head.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import itertools
+from typing import Any
 
 import ml_collections
 
 from advbct_jax.adapters.kinds import ADAPTERS
 from advbct_jax.errors import InputError
 from advbct_jax.methods import METHODS
+from advbct_jax.refresh.policies import find_policies
 from advbct_jax.training.old_side import old_config
 
 # The folders of encoders that cells share.
 _SHARED = ('old', 'independent')
+# Among the policies of a block: the adapter of the cell.
+ADAPTER_POLICY = 'adapter'
+
+# Upgrade, method and start.
+Cell = tuple[str, str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,24 +34,26 @@ class Job:
   Attributes:
     name: its folder below the comparison's, such as `old/extended_class/0` or
       `extended_class/advbct/fresh/0`.
-    cell: (upgrade, method, start) of a cell; None for a shared training.
+    cell: None for a shared training.
     seed: of its training.
     config: of the training, and of how to judge.
     trains: whether it trains; a cell of `independent` judges a shared encoder.
     old: the name of the old encoder's job, '' where there is none.
     independent: the name of the independent encoder's job, '' where it takes
-      no part.
+      no part or isn't trained.
     adapter: fitted between the two, '' for none.
+    policies: of refresh, that the cell is judged by as well.
   """
 
   name: str
-  cell: tuple[str, str, str] | None
+  cell: Cell | None
   seed: int
   config: ml_collections.ConfigDict
   trains: bool = True
   old: str = ''
   independent: str = ''
   adapter: str = ''
+  policies: tuple[str, ...] = ()
 
   @property
   def needs(self) -> tuple[str, ...]:
@@ -70,11 +84,11 @@ def make_jobs(config: ml_collections.ConfigDict) -> list[Job]:
       none that `base` or its encoders can take.
   """
   jobs: dict[str, Job] = {}
-  for seed, (upgrade, method, start) in itertools.product(
-    config.seeds, _cells(config)
+  for seed, (cell, policies) in itertools.product(
+    config.seeds, _cells(config).items()
   ):
-    # Blocks may overlap, and most cells share encoders.
-    for job in _jobs_of_cell(config, upgrade, method, start, seed, jobs):
+    # Most cells share encoders.
+    for job in _jobs_of_cell(config, cell, policies, seed, jobs):
       jobs.setdefault(job.name, job)
   return list(jobs.values())
 
@@ -131,24 +145,45 @@ def find_job(jobs: Sequence[Job], name: str) -> Job:
 
 def _cells(
   config: ml_collections.ConfigDict,
-) -> Iterator[tuple[str, str, str]]:
+) -> dict[Cell, tuple[str, ...]]:
+  """The cells of all blocks, each with the policies of all that have it."""
+  cells: dict[Cell, tuple[str, ...]] = {}
   for block in config.blocks:
-    _require_lists(block)
-    for cell in itertools.product(
-      block['upgrades'], block['methods'], block['starts']
-    ):
+    upgrades, methods, starts = (
+      _names(block, name) for name in ('upgrades', 'methods', 'starts')
+    )
+    policies = _names(block, 'policies', ())
+    for cell in itertools.product(upgrades, methods, starts):
       _require_known(config, *cell)
       _require_sense(config, *cell)
-      yield cell
+      _require_policies(cell, policies)
+      # Blocks may overlap.
+      merged = dict.fromkeys((*cells.get(cell, ()), *policies))
+      cells[cell] = tuple(merged)
+  return cells
 
 
-def _require_lists(block: ml_collections.ConfigDict) -> None:
-  for name in ('upgrades', 'methods', 'starts'):
-    if not isinstance(block.get(name), list | tuple):
-      raise InputError(
-        f'config.blocks: {name} of a block is {block.get(name)!r}; wanted: a '
-        'list or tuple of names.'
-      )
+def _names(
+  block: Mapping[str, Any], field: str, default: tuple[str, ...] | None = None
+) -> tuple[str, ...]:
+  names = block.get(field, default)
+  if not isinstance(names, list | tuple):
+    raise InputError(
+      f'config.blocks: {field} of a block is {names!r}; wanted: a list or '
+      'tuple of names.'
+    )
+  return tuple(names)
+
+
+def _require_policies(cell: Cell, policies: Sequence[str]) -> None:
+  if cell[2] not in ADAPTERS:
+    find_policies(policies)
+  elif set(policies) - {ADAPTER_POLICY}:
+    raise InputError(
+      f'config.blocks: {"/".join(cell)} is to be judged by the policies '
+      f'{", ".join(policies)}; wanted: {ADAPTER_POLICY!r} alone, for an '
+      'adapter is the policy of its cell. Name others with the start fresh.'
+    )
 
 
 def _require_known(
@@ -201,56 +236,58 @@ def _method_of(config: ml_collections.ConfigDict, name: str) -> str:
 
 def _jobs_of_cell(
   config: ml_collections.ConfigDict,
-  upgrade: str,
-  method: str,
-  start: str,
+  cell: Cell,
+  policies: tuple[str, ...],
   seed: int,
   before: dict[str, Job],
 ) -> Iterator[Job]:
   """The trainings that a cell needs, and the cell."""
+  upgrade, method, start = cell
   changes = [config.upgrades[upgrade], config.methods[method]]
   if start in config.starts:
     changes.append(config.starts[start])
   training = _changed(config, seed, *changes)
   # One old encoder for all methods and starts, whatever else they change.
   upgraded = _changed(config, seed, config.upgrades[upgrade])
-  old = _shared('old', upgrade, seed, old_config(upgraded), before)
-  yield old
-  name = f'{upgrade}/{method}/{start}/{seed}'
-  cell = (upgrade, method, start)
+  old = independent = ''
+  if not training.old.path:
+    shared = _shared('old', upgrade, seed, old_config(upgraded), before)
+    yield shared
+    old = shared.name
   is_independent = training.method == 'independent'
-  if not (
+  takes_part = (
     is_independent
     or training.model.init_weights == 'aligned'
     or 'independent' in stores_of(training)
-  ):
-    yield Job(name, cell, seed, training, old=old.name)
-    return
-  untied = upgraded
-  untied.method = 'independent'
-  if is_independent and training != untied:
-    raise InputError(
-      f'{name}: config.methods.{method} or config.starts.{start} changes how '
-      'the independent encoder is trained; wanted: no more than the method, '
-      'for one such encoder serves all cells. Change config.base or '
-      f'config.upgrades.{upgrade}.'
-    )
-  # What such a training doesn't look at must not tell two of them apart; the
-  # split's seed, though, numbers its classes.
-  untied.data.split.kind = config.base.data.split.kind
-  untied.data.split.old_fraction = config.base.data.split.old_fraction
-  untied.old = config.base.old
-  independent = _shared('independent', upgrade, seed, untied, before)
-  yield independent
+  )
+  if takes_part and not training.data.features:
+    untied = upgraded
+    untied.method = 'independent'
+    if is_independent and training != untied:
+      raise InputError(
+        f'{"/".join(cell)}: config.methods.{method} or config.starts.{start} '
+        'changes how the independent encoder is trained; wanted: no more than '
+        'the method, for one such encoder serves all cells. Change config.base '
+        f'or config.upgrades.{upgrade}.'
+      )
+    # What such a training doesn't look at must not tell two of them apart; the
+    # split's seed, though, numbers its classes.
+    untied.data.split.kind = config.base.data.split.kind
+    untied.data.split.old_fraction = config.base.data.split.old_fraction
+    untied.old = config.base.old
+    shared = _shared('independent', upgrade, seed, untied, before)
+    yield shared
+    independent = shared.name
   yield Job(
-    name,
+    f'{upgrade}/{method}/{start}/{seed}',
     cell,
     seed,
-    independent.config if is_independent else training,
+    training,
     trains=not is_independent,
-    old=old.name,
-    independent=independent.name,
+    old=old,
+    independent=independent,
     adapter=start if start in ADAPTERS else '',
+    policies=policies,
   )
 
 

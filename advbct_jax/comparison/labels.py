@@ -5,13 +5,21 @@ a config has named: it is written as it is named, in one colour for all of them.
 """
 
 from advbct_jax.adapters.kinds import ADAPTERS
+from advbct_jax.comparison.grid import ADAPTER_POLICY
 from advbct_jax.methods import METHODS
+from advbct_jax.refresh.policies import find_policy, label_policy
 
 # What the others are held against, and not one of them: it cannot serve an old
 # gallery, and its self-test is the price that they are measured by.
 REFERENCE = ('independent', 'fresh')
 
-_MARKERS = {'fresh': 'o', 'old': 's', 'aligned': '^'}
+_MARKERS = {
+  'fresh': 'o',
+  'old': 's',
+  'aligned': '^',
+  'identity': '8',
+  'rotation': 'H',
+}
 _OTHER_MARKER = 'v'
 # Of Tol's palette, far from those of the methods.
 _OTHER_COLOR = '#882255'
@@ -54,6 +62,17 @@ def row_label(method: str, start: str) -> str:
   if start in ADAPTERS:
     return start_label(start)
   return f'{method_label(method)} ({start_label(start)})'
+
+
+def policy_label(policy: str) -> str:
+  """How a refresh policy is written.
+
+  >>> policy_label('cascade:50'), policy_label('adapter')
+  ('cascade, 50', 'adapter')
+  """
+  if policy == ADAPTER_POLICY:
+    return policy
+  return label_policy(find_policy(policy))
 
 
 def _spell(name: str) -> str:

@@ -135,13 +135,15 @@ def _draw_point(
 def _draw_independent(axes: Axes, row: pd.Series) -> None:
   x, y = row['self', 'mean'], row['cross', 'mean']
   # Its own cross is near zero: a point there would squeeze all the others.
+  # That of two widths has none.
+  cross = f' (cross {y:.1f}, not drawn)' if row['cross', 'n'] else ''
   axes.axvline(
     x,
     linestyle=':',
     linewidth=1.3,
     color=method_color(REFERENCE[0]),
     zorder=1,
-    label=f'independent encoder: self {x:.1f} (cross {y:.1f}, not drawn)',
+    label=f'independent encoder: self {x:.1f}{cross}',
   )
 
 
@@ -179,14 +181,14 @@ def _add_legends(figure: Figure, starts: pd.Index) -> None:
   ]
   lines, _ = figure.axes[0].get_legend_handles_labels()
   style: dict[str, Any] = {
-    'ncols': 6,
     'columnspacing': 1.4,
     'handletextpad': 0.5,
     'frameon': False,
     'fontsize': 8.5,
   }
-  figure.legend(handles=markers, loc='outside upper left', **style)
-  figure.legend(handles=lines, loc='outside lower left', **style)
+  # Names of adapters are long, and there may be many.
+  figure.legend(handles=markers, loc='outside upper left', ncols=4, **style)
+  figure.legend(handles=lines, loc='outside lower left', ncols=3, **style)
 
 
 def _label_points(axes: Axes, means: pd.DataFrame) -> None:

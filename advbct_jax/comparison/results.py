@@ -23,8 +23,11 @@ class CellResult:
     start: what it was trained from ('fresh', 'old', 'aligned'), or for method
       'independent' also the adapter between the encoders ('ridge').
     seed: of the training.
-    figures: data set -> 'old', 'self' or 'cross' -> metric -> percent.
+    figures: data set -> 'old', 'self' or 'cross' -> metric -> percent. There is
+      no cross where two given encoders have two widths.
     seconds: wall time of the cell, None where it was not taken.
+    refresh: data set -> policy -> metric -> percent of the gallery that is
+      re-embedded -> percent; empty where no policy was asked for.
   """
 
   upgrade: str
@@ -33,6 +36,9 @@ class CellResult:
   seed: int
   figures: dict[str, dict[str, dict[str, float]]]
   seconds: float | None = None
+  refresh: dict[str, dict[str, dict[str, dict[str, float]]]] = (
+    dataclasses.field(default_factory=dict)
+  )
 
   @property
   def name(self) -> str:
@@ -86,16 +92,28 @@ def read_results(path: pathlib.Path) -> list[CellResult]:
 def _read_cell(record: Any, where: str) -> CellResult:
   fields = {field.name for field in dataclasses.fields(CellResult)}
   found = set(record) if isinstance(record, dict) else set()
-  # An older file may lack the one field that has a default.
-  if found | {'seconds'} != fields:
+  # An older file may lack the fields that have a default.
+  if found | {'seconds', 'refresh'} != fields:
     raise ValueError(f'{where} has the fields {sorted(found)}')
   cell = CellResult(**record)
   try:
+    figures = [
+      *(
+        figure
+        for sides in cell.figures.values()
+        for metrics in sides.values()
+        for figure in metrics.values()
+      ),
+      *(
+        figure
+        for policies in cell.refresh.values()
+        for metrics in policies.values()
+        for shares in metrics.values()
+        for figure in shares.values()
+      ),
+    ]
     well_formed = type(cell.seed) is int and all(
-      type(figure) in (int, float)
-      for sides in cell.figures.values()
-      for metrics in sides.values()
-      for figure in metrics.values()
+      type(figure) in (int, float) for figure in figures
     )
   except AttributeError:  # of what should be a dict
     well_formed = False

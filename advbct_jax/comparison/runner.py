@@ -14,12 +14,14 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import tqdm
 
 from advbct_jax.atomic_files import write_text
 from advbct_jax.comparison.grid import Job
-from advbct_jax.comparison.results import CellResult
+from advbct_jax.comparison.results import SIDES, CellResult
+from advbct_jax.refresh.report import NAME as CURVES
 from advbct_jax.training.interruption import Interruption
 
 _TIMES = 'times.jsonl'
@@ -188,14 +190,35 @@ def read_cells(jobs: Sequence[Job], root: pathlib.Path) -> list[CellResult]:
       continue
     results = json.loads((root / job.name / 'results.json').read_text('utf-8'))
     figures = {
-      name: {side: sides[side] for side in ('old', 'self', 'cross')}
+      name: {side: sides[side] for side in SIDES if side in sides}
       for name, sides in results['datasets'].items()
     }
     cells.append(
-      # No time is known of a cell that was only ever run alone.
-      CellResult(*job.cell, job.seed, figures, seconds.get(job.name))
+      CellResult(
+        *job.cell,
+        job.seed,
+        figures,
+        # No time is known of a cell that was only ever run alone.
+        seconds.get(job.name),
+        _read_refresh(root / job.name) if job.policies else {},
+      )
     )
   return cells
+
+
+def _read_refresh(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+  """What a cell's policies reached: see `CellResult.refresh`."""
+  text = (folder / f'{CURVES}.json').read_text('utf-8')
+  return {
+    name: {
+      curve['policy']: {
+        metric: dict(zip(map(str, measured['shares']), values, strict=True))
+        for metric, values in curve['figures'].items()
+      }
+      for curve in measured['curves']
+    }
+    for name, measured in json.loads(text).items()
+  }
 
 
 def read_times(root: pathlib.Path) -> dict[str, float]:
@@ -212,13 +235,14 @@ def read_times(root: pathlib.Path) -> dict[str, float]:
 def _judged_on(job: Job) -> str:
   """What may change without another training, but not without a new verdict."""
   evaluation = job.config.evaluation
-  return json.dumps(
-    {
-      'root': job.config.data.root,
-      'data': list(evaluation.data),
-      'crop_queries': evaluation.crop_queries,
-    }
-  )
+  judged_on = {
+    'root': job.config.data.root,
+    'data': list(evaluation.data),
+    'crop_queries': evaluation.crop_queries,
+  }
+  if job.policies:
+    judged_on['policies'] = list(job.policies)
+  return json.dumps(judged_on)
 
 
 def _next_ready(waiting: Sequence[Job], done: set[str]) -> Job | None:

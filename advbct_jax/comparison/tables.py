@@ -61,13 +61,14 @@ def flatten(figures: pd.DataFrame) -> pd.DataFrame:
   return means.reset_index()
 
 
-def lay_out(columns: Mapping[str, Sequence[str]]) -> str:
-  """Writes a table in Markdown: two columns of names, then figures.
+def lay_out(columns: Mapping[str, Sequence[str]], names: int = 2) -> str:
+  """Writes a table in Markdown: columns of names, then figures.
 
   Args:
     columns: what stands below each head.
+    names: how many of them are of names.
   """
-  rule = ['---' if n < 2 else '---:' for n in range(len(columns))]
+  rule = ['---' if n < names else '---:' for n in range(len(columns))]
   lines = [columns.keys(), rule, *zip(*columns.values(), strict=True)]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
@@ -150,17 +151,27 @@ def _table(part: pd.DataFrame) -> str:
     columns['seeds'] = [str(n), *seeds.map(str)]
   for name, of_set in means.items():
     old = sample_text(olds[name])
-    columns[f'{name} self'] = [old, *_mark(of_set['self'], 1)]
-    columns[f'{name} cross'] = [NOTHING, *_mark(of_set['cross'], 1)]
+    for side, of_old in (('self', old), ('cross', NOTHING)):
+      rivals = leave_out_reference(of_set[side])
+      columns[f'{name} {side}'] = [of_old, *mark(of_set[side], 1, rivals)]
   # The same on each data set.
   for score, head in _SCORE_HEADS.items():
-    columns[head] = [NOTHING, *_mark(first[score], 2)]
+    rivals = leave_out_reference(first[score])
+    columns[head] = [NOTHING, *mark(first[score], 2, rivals)]
   return lay_out(columns)
 
 
-def _mark(column: pd.DataFrame, digits: int) -> Iterator[str]:
-  """Writes a column, with its best, second and undecided ones marked."""
-  rivals = leave_out_reference(column).dropna(subset='mean')
+def mark(
+  column: pd.DataFrame, digits: int, rivals: pd.DataFrame | None = None
+) -> Iterator[str]:
+  """Writes a column, with its best, second and undecided ones marked.
+
+  Args:
+    column: `mean`, `std` and `n` of the rows.
+    digits: after the point.
+    rivals: those of its rows that compete; None for all.
+  """
+  rivals = (column if rivals is None else rivals).dropna(subset='mean')
   # As they will be read: a tie to the reader is a tie.
   shown = rivals['mean'].map(lambda mean: round(mean, digits))
   places = shown.rank(method='dense', ascending=False)

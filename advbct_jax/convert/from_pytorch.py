@@ -85,7 +85,7 @@ def import_weights(
   """Makes a workdir of a file of weights, as if they had been trained here.
 
   Args:
-    weights: a path, or `hf://OWNER/REPO/FILE`.
+    weights: a path, `hf://OWNER/REPO/FILE` or `package://NAME`.
     workdir: a new or empty folder.
     image_size: side in pixels; None for what the card or the weights say, or
       what is usual for such weights, as for the next two.

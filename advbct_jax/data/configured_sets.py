@@ -31,11 +31,7 @@ def open_data(
     InputError: if there is no data root, something in it cannot be used, or
       the machine has no room for the workers that decode it.
   """
-  if not config.data.root:
-    raise InputError(
-      f'{flag}.data.root is empty; wanted: the folder with train_clean.csv. '
-      f'Say --{flag}.data.root=FOLDER.'
-    )
+  require_root(config, flag)
   if config.data.drawing:
     draw_landmarks(config.data.root, **config.data.drawing)
   retrieval_sets = open_retrieval_sets(
@@ -48,6 +44,25 @@ def open_data(
       check_images(image_set)
       _require_room(config, image_set)
   return retrieval_sets
+
+
+def require_root(
+  config: ml_collections.ConfigDict, flag: str = 'config'
+) -> None:
+  """Refuses a config that names no data.
+
+  Args:
+    config: of an experiment.
+    flag: by which command-line flag its fields are set.
+
+  Raises:
+    InputError: if there is no data root.
+  """
+  if not config.data.root:
+    raise InputError(
+      f'{flag}.data.root is empty; wanted: the folder with train_clean.csv. '
+      f'Say --{flag}.data.root=FOLDER.'
+    )
 
 
 def _require_room(

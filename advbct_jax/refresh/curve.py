@@ -1,6 +1,6 @@
 """The refresh curve: how a gallery is found while it is re-embedded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -9,7 +9,7 @@ import tqdm
 
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.refresh.orders import ORDERS, find_order
-from advbct_jax.refresh.policies import find_policy
+from advbct_jax.refresh.policies import label_policy
 from advbct_jax.refresh.policy import OldPart, Policy, Queries
 from advbct_jax.refresh.scale import Scale, fit_scale
 from advbct_jax.refresh.search import (
@@ -22,24 +22,25 @@ from advbct_jax.retrieval.protocols import protocol_of
 
 # Percent of the gallery.
 SHARES = (0, 2, 5, 10, 25, 50, 75, 90, 100)
-SEEDS = 3
+SEEDS = (0, 1, 2)
 _BLOCK = 8192  # so that no copy of half the gallery is made
 
 
 def measure_curves(
   upgrade: Upgrade,
-  policies: Sequence[str],
+  policies: Mapping[str, Policy],
   orders: Sequence[str] = ('random',),
-  seeds: int = SEEDS,
+  seeds: Sequence[int] = SEEDS,
   shares: Sequence[int] = SHARES,
 ) -> dict[str, Any]:
   """Measures policies while the gallery is re-embedded.
 
   Args:
     upgrade: what is re-embedded.
-    policies: names of policies; see `find_policy`.
+    policies: by name; see `find_policies`.
     orders: names of orders of re-embedding.
-    seeds: orders of each name that are tried, where chance has a part in it.
+    seeds: of the orders of each name that are tried; of one in which chance
+      has no part only the first.
     shares: percent of the gallery, from 0 to 100, ascending.
 
   Returns:
@@ -47,31 +48,32 @@ def measure_curves(
     policy and order what `_summarise` gives.
 
   Raises:
-    InputError: if a name is unknown or a policy cannot be fitted.
+    InputError: if an order is unknown or a policy cannot be fitted.
   """
-  by_name = {name: find_policy(name) for name in policies}
   for order in orders:
     find_order(order)
   judge = _Judge(upgrade.retrieval_set)
   old = judge(_search_one(upgrade.queries.needed_old(), upgrade.old, judge))
   new = judge(_search_one(upgrade.queries.new, upgrade.new, judge))
   curves = []
-  runs = sum(seeds if ORDERS[order].random else 1 for order in orders)
+  tried = {
+    order: seeds if ORDERS[order].random else seeds[:1] for order in orders
+  }
+  runs = sum(map(len, tried.values()))
   with tqdm.tqdm(
     total=runs * len(shares) * len(policies),
     desc=f'refreshing {upgrade.retrieval_set.name}',
     unit=' searches',
   ) as progress:
     for order in orders:
-      tried = range(seeds if ORDERS[order].random else 1)
       measured = [
-        _refresh(upgrade, by_name, order, seed, shares, judge, progress)
-        for seed in tried
+        _refresh(upgrade, policies, order, seed, shares, judge, progress)
+        for seed in tried[order]
       ]
-      for name in policies:
+      for name, policy in policies.items():
         runs_of_one = [run[name] for run in measured]
         curves.append(
-          {'policy': name, 'label': _label(name, by_name[name]), 'order': order}
+          {'policy': name, 'label': label_policy(policy), 'order': order}
           | _summarise(runs_of_one, shares, old, new)
         )
   return {
@@ -83,21 +85,18 @@ def measure_curves(
   }
 
 
-def _label(name: str, policy: Policy) -> str:
-  settings = name.split(':')[1:] or [str(policy.budget)] * bool(policy.budget)
-  return ', '.join([policy.label, *settings])
-
-
 @dataclasses.dataclass(frozen=True)
 class _Result:
   """One search of all queries, judged.
 
   Attributes:
-    value: the main metric in percent.
+    figures: every metric in percent.
+    value: the main one of them.
     first: [Q] booleans: whether the first result is wanted.
     calls: how many things were embedded for a query, in the mean.
   """
 
+  figures: dict[str, float]
   value: float
   first: np.ndarray
   calls: float = 0.0
@@ -126,7 +125,8 @@ class _Judge:
         for query, row in enumerate(ranks)
       ]
     )
-    return _Result(100 * measured[self.metric], first, calls)
+    figures = {metric: 100 * value for metric, value in measured.items()}
+    return _Result(figures, figures[self.metric], first, calls)
 
 
 def _search_one(
@@ -140,7 +140,7 @@ def _search_one(
 
 def _refresh(
   upgrade: Upgrade,
-  policies: dict[str, Policy],
+  policies: Mapping[str, Policy],
   order: str,
   seed: int,
   shares: Sequence[int],
@@ -198,7 +198,8 @@ def _summarise(
     new: new queries in the new one.
 
   Returns:
-    `mean` and `deviation` by share (percent); `gain` by share, the part of the
+    `mean` and `deviation` by share (percent); `figures`, the mean by share of
+    every metric (percent); `gain` by share, the part of the
     way from old to self; `area`, its mean over the whole refresh; `above_from`,
     the first share from which the mean stays at or above old, None for never;
     `worst`, the lowest point less old; `positive_flips` and `negative_flips` by
@@ -215,6 +216,12 @@ def _summarise(
   return {
     'mean': mean.tolist(),
     'deviation': values.std(axis=0, ddof=len(runs) > 1).tolist(),
+    'figures': {
+      metric: np.mean(
+        [[one.figures[metric] for one in run] for run in runs], axis=0
+      ).tolist()
+      for metric in new.figures
+    },
     'gain': gain.tolist() if way > 0 else None,
     'area': float(np.trapezoid(gain, np.array(shares) / 100))
     if way > 0

@@ -38,6 +38,7 @@ def evaluate(
   independent: Source | None = None,
   adapted: Source | None = None,
   recycled: Source | None = None,
+  cross: bool = True,
   seed: int = 0,
 ) -> dict[str, Any]:
   """Judges encoders, and writes `results.json` and the galleries' indexes.
@@ -67,6 +68,8 @@ def evaluate(
       None to compare them with old ones as they are.
     recycled: the same for the old encoder's vectors as an adapter maps them;
       None to search them as they are.
+    cross: whether new vectors are compared with old ones. Without, encoders of
+      any two widths are judged by old and self alone.
     seed: of the order in which the gallery is refreshed.
 
   Returns:
@@ -105,7 +108,7 @@ def evaluate(
   results: dict[str, Any] = {
     'datasets': {
       retrieval_set.name: _judge(
-        retrieval_set, encoders, workdir / 'indexes', seed
+        retrieval_set, encoders, workdir / 'indexes', cross, seed
       )
       for retrieval_set in retrieval_sets
     },
@@ -125,6 +128,7 @@ def _judge(
   retrieval_set: RetrievalSet,
   encoders: dict[str, EncoderStores],
   folder: pathlib.Path,
+  cross: bool,
   seed: int,
 ) -> dict[str, dict[str, float]]:
   """All figures of one set."""
@@ -134,7 +138,7 @@ def _judge(
     role: encoder.store(retrieval_set.queries)
     for role, encoder in encoders.items()
   }
-  if 'old' in queries:
+  if 'old' in queries and cross:
     searched = 'recycled' if 'recycled' in queries else 'old'
     require_comparable(queries[_beside_old(encoders)], queries[searched])
   galleries = {
@@ -144,7 +148,7 @@ def _judge(
   figures: dict[str, dict[str, float]] = {}
   if 'old' in encoders:
     figures |= _judge_old_gallery(
-      retrieval_set, queries, galleries, folder, seed
+      retrieval_set, queries, galleries, folder, cross, seed
     )
   figures['self'] = measure(
     _gallery_index(galleries['new'], folder, f'new-{retrieval_set.name}'),
@@ -169,11 +173,14 @@ def _judge_old_gallery(
   queries: dict[str, EmbeddingStore],
   galleries: dict[str, EmbeddingStore],
   folder: pathlib.Path,
+  compare: bool,
   seed: int,
 ) -> dict[str, dict[str, float]]:
   """The figures on the old gallery, and on it while it is refreshed."""
   index = _gallery_index(galleries['old'], folder, f'old-{retrieval_set.name}')
   old = measure(index, queries['old'].read(), retrieval_set)
+  if not compare:
+    return {'old': old}
   new = _beside_old(queries)
   new_queries = queries[new].read()
   if 'recycled' in galleries:

@@ -84,12 +84,12 @@ def write_report(results: dict[str, Any], workdir: pathlib.Path) -> None:
 
   Args:
     results: what `evaluation.evaluate` returned.
-    workdir: gets `report.md`, `results.png` and, where there is an old encoder,
-      `refresh.png`.
+    workdir: gets `report.md`, `results.png` and, where new vectors were held
+      against old ones, `refresh.png`.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   plot_results(results, workdir / 'results.png')
-  if 'old' in results['encoders']:
+  if _has_curves(results):
     plot_refresh(results, workdir / 'refresh.png')
   write_text(workdir / 'report.md', render(results))
 
@@ -143,7 +143,7 @@ def render(results: dict[str, Any]) -> str:
     sections += [f'### {name}', _markdown(rows), _read(results, name)]
   if results['scores']:
     sections += ['## Scores', _describe_scores(results)]
-  if 'old' in results['encoders']:
+  if _has_curves(results):
     sections += [
       '## Refresh curve',
       'New queries while the gallery is re-embedded image by image, in random '
@@ -183,7 +183,13 @@ def _read(results: dict[str, Any], name: str) -> str:
   backfilled = figures['self'][metric]
   if 'old' not in figures:
     return f'`{metric}` is {backfilled:.2f} with the new encoder on both sides.'
-  old, cross = figures['old'][metric], figures['cross'][metric]
+  old = figures['old'][metric]
+  if 'cross' not in figures:
+    return (
+      f'Re-embedding the whole gallery takes `{metric}` from {old:.2f} to '
+      f'{backfilled:.2f} ({backfilled - old:+.2f}).'
+    )
+  cross = figures['cross'][metric]
   verdict = (
     'the encoders are compatible'
     if cross > old
@@ -211,6 +217,10 @@ def _describe_scores(results: dict[str, Any]) -> str:
         'and P_comp says nothing about this data set'
       )
   return '\n'.join(lines)
+
+
+def _has_curves(results: dict[str, Any]) -> bool:
+  return all('refresh' in figures for figures in results['datasets'].values())
 
 
 def _refresh_rows(results: dict[str, Any]) -> list[list[str]]:

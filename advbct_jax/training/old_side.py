@@ -83,7 +83,7 @@ def check_old_side(
   elif is_workdir(path):
     check_old_encoder(config, read_config(path))
   else:
-    _require_width(config, _check_store(path, config, images))
+    require_width(config, _check_store(path, config, images))
 
 
 def check_old_encoder(
@@ -98,7 +98,7 @@ def check_old_encoder(
   Raises:
     InputError: as `check_old_side` does.
   """
-  _require_width(config, theirs.model.dimension)
+  require_width(config, theirs.model.dimension)
   if config.model.init_weights == 'old':
     there, here = describe_start(theirs), describe_start(config)
     differing = [name for name in here if there[name] != here[name]]
@@ -111,7 +111,16 @@ def check_old_encoder(
       )
 
 
-def _require_width(config: ml_collections.ConfigDict, dimension: int) -> None:
+def require_width(config: ml_collections.ConfigDict, dimension: int) -> None:
+  """Refuses an old encoder of another width than the compatible part.
+
+  Args:
+    config: of the upgrade.
+    dimension: the width of the old embeddings.
+
+  Raises:
+    InputError: saying both widths.
+  """
   if dimension != compatible_dimension(config.model):
     raise InputError(
       f'the old embeddings ({config.old.path or "config.old.model.dimension"}) '

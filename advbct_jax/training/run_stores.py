@@ -8,10 +8,15 @@ from advbct_jax.data.images import ImageSet
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.data.pipeline import Loader
 from advbct_jax.embeddings.extract import FrozenEncoder
+from advbct_jax.embeddings.named_stores import open_named_store
 from advbct_jax.embeddings.sources import Source, from_encoder
 from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
-from advbct_jax.training.checkpoints import load_encoder, read_config
+from advbct_jax.training.checkpoints import (
+  is_workdir,
+  load_encoder,
+  read_config,
+)
 from advbct_jax.training.workdir import require_finished
 
 
@@ -51,6 +56,22 @@ def open_run(
     workers=workers,
     load=load,
   )
+
+
+def encoder_width(path: str | pathlib.Path, data_name: str) -> int:
+  """How wide an encoder's vectors are.
+
+  Args:
+    path: the workdir of a run, a store, or a folder of stores.
+    data_name: of a data set, of whose training images there is a store.
+
+  Raises:
+    InputError: if there is nothing of the kind.
+  """
+  path = pathlib.Path(path)
+  if is_workdir(path):
+    return read_config(path).model.dimension
+  return open_named_store(path, f'{data_name}-train').card.dimension
 
 
 def embed_named_sets(

@@ -85,7 +85,7 @@ def file_start(source: str, state: TrainState) -> Start:
   """Weights from a file of PyTorch's; what it lacks stays fresh.
 
   Args:
-    source: a path, or `hf://OWNER/REPO/FILE`.
+    source: a path, `hf://OWNER/REPO/FILE` or `package://NAME`.
     state: freshly drawn.
 
   Raises:

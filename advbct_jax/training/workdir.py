@@ -29,6 +29,7 @@ _FREE_FIELDS = (
   'data.workers',
   'evaluation',
   'log',
+  'old.image_size',  # what comes of another one is another old side
   'old.path',
   'stores',
 )

@@ -44,7 +44,7 @@ def read_tensors(source: pathlib.Path | str) -> dict[str, np.ndarray]:
   """Reads the arrays of a safetensors file or of a PyTorch checkpoint.
 
   Args:
-    source: a path, or `hf://OWNER/REPO/FILE`.
+    source: a path, `hf://OWNER/REPO/FILE` or `package://NAME`.
 
   Returns:
     Arrays by PyTorch name, in the dtype that they have there. In front of the

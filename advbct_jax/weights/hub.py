@@ -1,6 +1,7 @@
-"""Files of weights, on this machine or on the Hugging Face Hub."""
+"""Files of weights: here, in a package, or on the Hugging Face Hub."""
 
 import contextlib
+import importlib.util
 import pathlib
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ from advbct_jax.errors import InputError
 AnyPath = TypeVar('AnyPath', bound=pathlib.PurePath)
 
 _HUB = 'hf://'
+_PACKAGE = 'package://'
 
 # How names of files of weights end.
 SAFETENSORS = ('.safetensors',)
@@ -19,10 +21,11 @@ def locate(source: pathlib.Path | str) -> pathlib.Path:
   """Finds a file of weights; fetches it first if it is on the Hub.
 
   A card beside the file on the Hub is fetched too. What was fetched before is
-  found without a connection.
+  found without a connection. A package that is searched is not imported.
 
   Args:
-    source: a path, or `hf://OWNER/REPO/FILE`.
+    source: a path, `hf://OWNER/REPO/FILE`, or `package://NAME` for the one file
+      of weights in an installed Python package.
 
   Returns:
     The path of the file.
@@ -32,13 +35,31 @@ def locate(source: pathlib.Path | str) -> pathlib.Path:
   """
   if str(source).startswith(_HUB):
     return _fetch(str(source))
+  if str(source).startswith(_PACKAGE):
+    return _find_in_package(str(source))
   path = pathlib.Path(source)
   if not path.is_file():
     raise InputError(
-      f'{path}: no such weights file. Wanted: a file, or '
-      f'{_HUB}OWNER/REPO/FILE for one on the Hugging Face Hub.'
+      f'{path}: no such weights file. Wanted: a file, '
+      f'{_HUB}OWNER/REPO/FILE for one on the Hugging Face Hub, or '
+      f'{_PACKAGE}NAME for that of an installed package.'
     )
   return path
+
+
+def is_address(source: pathlib.Path | str) -> bool:
+  """Whether weights are named that are somewhere else than at a path."""
+  return str(source).startswith((_HUB, _PACKAGE))
+
+
+def names_weights(source: pathlib.Path | str) -> bool:
+  """Whether a file of weights is named, whether or not it can be had.
+
+  >>> names_weights('hf://timm/resnet18/model.bin'), names_weights('runs/old')
+  (True, False)
+  """
+  name = str(source)
+  return is_address(name) or name.endswith(SAFETENSORS + PICKLES)
 
 
 def find_suffix(path: pathlib.PurePath) -> str:
@@ -107,6 +128,30 @@ def _fetch(source: str) -> pathlib.Path:
       'here and give its path.'
     ) from error
   return pathlib.Path(path)
+
+
+def _find_in_package(source: str) -> pathlib.Path:
+  name = source.removeprefix(_PACKAGE)
+  # A dotted name would import what is before the dot.
+  spec = importlib.util.find_spec(name) if name.isidentifier() else None
+  if spec is None or spec.origin is None:
+    raise InputError(
+      f'{source}: no package {name} is installed. Run: pip install '
+      f"{name.replace('_', '-')} (advbct_jax's own examples: pip install "
+      "'advbct_jax[pretrained]')"
+    )
+  folder = pathlib.Path(spec.origin).parent
+  files = sorted(
+    path
+    for path in folder.rglob('*')
+    if path.name.endswith(SAFETENSORS + PICKLES)
+  )
+  if len(files) != 1:
+    raise InputError(
+      f'{source}: {folder} has {len(files)} files of weights; wanted: a '
+      'package with one. Give the path of the file.'
+    )
+  return files[0]
 
 
 def _split(source: str) -> tuple[str, str, str]:

@@ -12,7 +12,13 @@ from advbct_jax.errors import InputError
 from advbct_jax.methods import METHODS
 from advbct_jax.methods.method import Method
 from advbct_jax.models.resnet import RESNETS, BasicBlock, ResNet
-from configs import base, comparison, comparison_advbct, comparison_photos
+from configs import (
+  base,
+  comparison,
+  comparison_advbct,
+  comparison_photos,
+  comparison_vectors,
+)
 from tests.made_up_run import make_run
 
 
@@ -47,9 +53,17 @@ def make_grid(**changes):
 
 
 def make_block(
-  upgrades=('classes', 'images'), methods=('advbct',), starts=('fresh',)
+  upgrades=('classes', 'images'),
+  methods=('advbct',),
+  starts=('fresh',),
+  **policies,
 ):
-  return {'upgrades': upgrades, 'methods': methods, 'starts': starts}
+  return {
+    'upgrades': upgrades,
+    'methods': methods,
+    'starts': starts,
+    **policies,
+  }
 
 
 def by_name(jobs):
@@ -143,6 +157,38 @@ def test_only_an_adapter_is_fitted_and_only_tied_cells_are_trained():
     assert (jobs[name].trains, jobs[name].adapter) == (trains, adapter)
 
 
+def test_a_cell_of_several_blocks_has_the_policies_of_all_of_them():
+  blocks = (
+    make_block(policies=('auto', 'old')),
+    make_block(upgrades=('classes',), policies=('trained', 'auto')),
+    make_block(methods=('l2',)),
+  )
+  jobs = by_name(make_jobs(make_grid(blocks=blocks)))
+
+  for name, policies in (
+    ('classes/advbct/fresh/0', ('auto', 'old', 'trained')),
+    ('images/advbct/fresh/0', ('auto', 'old')),
+    ('images/l2/fresh/0', ()),
+    ('old/classes/0', ()),
+  ):
+    assert jobs[name].policies == policies
+
+
+def test_encoders_that_the_config_names_are_not_trained():
+  config = make_grid()
+  config.base.old.path = 'old'
+  assert {job.old for job in make_jobs(config)} == {''}
+  assert 'old/classes/0' not in names(make_jobs(config))
+  assert 'independent/classes/0' in names(make_jobs(config))
+
+  config.base.data.features = 'new'
+  jobs = make_jobs(config)
+  assert all(job.cell and not job.needs for job in jobs)
+  for job in jobs:
+    assert job.trains == (job.cell[1] != 'independent')
+    assert (job.config.old.path, job.config.data.features) == ('old', 'new')
+
+
 @pytest.mark.parametrize(
   ('block', 'message'),
   [
@@ -152,6 +198,17 @@ def test_only_an_adapter_is_fitted_and_only_tied_cells_are_trained():
     ({'starts': ('ridge',)}, 'classes/advbct/ridge makes no sense'),
     ({'starts': None}, 'starts of a block is None; wanted: a list or tuple'),
     ({'methods': 'advbct'}, "methods of a block is 'advbct'; wanted: a list"),
+    ({'policies': 'auto'}, "policies of a block is 'auto'; wanted: a list"),
+    ({'policies': ('best',)}, "the policy 'best' was asked for; wanted: one"),
+    ({'policies': ('adapter',)}, "the policy 'adapter' was asked for; wanted"),
+    (
+      {
+        'methods': ('independent',),
+        'starts': ('ridge',),
+        'policies': ('adapter', 'auto'),
+      },
+      "independent/ridge is to be judged by .* wanted: 'adapter' alone",
+    ),
     (
       {'methods': ('independent',), 'starts': ('aligned',)},
       'classes/independent/aligned makes no sense',
@@ -327,3 +384,17 @@ def test_each_training_of_the_comparisons_can_be_made(grid, monkeypatch):
       make_run(job.config).check()
       drops = job.config.optimizer.drop_epochs
       assert all(0 < drop < job.config.epochs for drop in drops)
+
+
+def test_each_head_of_the_comparison_of_vectors_can_be_trained():
+  config = comparison_vectors.get_config()
+  config.base.model.dimension = 16
+  jobs = make_jobs(config)
+
+  assert {job.cell[1] for job in jobs} == {*METHODS, 'no_tie'}
+  assert {job.adapter for job in jobs} == {'', *ADAPTERS}
+  for job in jobs:
+    assert not job.needs
+    assert job.policies
+    if job.trains:
+      make_run(job.config).check()

@@ -44,7 +44,10 @@ def test_variants_are_written_as_named_and_share_a_colour_of_their_own(name):
   assert method_color(name) == method_color('another') not in colors
 
 
+STARTS = ('fresh', 'old', 'aligned', 'identity', 'rotation', *ADAPTERS)
+
+
 def test_no_two_starts_or_adapters_look_alike():
-  markers = [start_marker(s) for s in ('fresh', 'old', 'aligned', *ADAPTERS)]
+  markers = [start_marker(s) for s in STARTS]
 
   assert len({*markers, start_marker('another')}) == len(markers) + 1

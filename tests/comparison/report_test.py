@@ -4,8 +4,9 @@ import json
 import pathlib
 
 import pandas as pd
+import pytest
 
-from advbct_jax.comparison import plots
+from advbct_jax.comparison import plots, refresh_plots
 from advbct_jax.comparison.report import write_tables
 from advbct_jax.comparison.results import read_results
 from tests.comparison.made_up_cells import METRICS, make_cell, make_grid
@@ -53,6 +54,20 @@ def test_a_later_table_is_made_from_its_own_cells(tmp_path, monkeypatch):
   )
 
   page = (_DOCS.parent / 'comparison.md').read_text().splitlines()
+  tables = [line for line in text.splitlines() if line.startswith('|')]
+  assert [line for line in tables if line not in page] == []
+
+
+@pytest.mark.parametrize('name', ['texts', 'photographs'])
+def test_tables_of_vectors_are_made_from_the_documented_cells(
+  tmp_path, monkeypatch, name
+):
+  monkeypatch.setattr(plots, 'plot_tradeoff', lambda part, path: None)
+  monkeypatch.setattr(refresh_plots, 'plot_refresh', lambda part, path: None)
+  cells = read_results(_DOCS.parent / 'comparison_vectors' / f'{name}.json')
+  text = write_tables(cells, METRICS, tmp_path)
+
+  page = (_DOCS.parent / 'comparison_vectors.md').read_text().splitlines()
   tables = [line for line in text.splitlines() if line.startswith('|')]
   assert [line for line in tables if line not in page] == []
 

@@ -18,6 +18,22 @@ def test_what_was_written_is_read_back(tmp_path):
   assert [file.name for file in path.parent.iterdir()] == ['results.json']
 
 
+def test_curves_of_policies_are_read_back_too(tmp_path):
+  refresh = {'glyphs': {'auto': {'private/map@100': {'0': 30.0, '100': 40.0}}}}
+  cells = [dataclasses.replace(make_cell(), refresh=refresh)]
+  write_results(cells, tmp_path / 'results.json')
+
+  assert read_results(tmp_path / 'results.json') == cells
+
+
+def test_a_file_from_before_there_were_policies_is_read(tmp_path):
+  record = dataclasses.asdict(make_cell())
+  del record['refresh'], record['seconds']
+  (tmp_path / 'results.json').write_text(json.dumps({'cells': [record]}))
+
+  assert read_results(tmp_path / 'results.json') == [make_cell()]
+
+
 def test_a_cell_lies_in_the_file_as_one_readable_record(tmp_path):
   write_results([make_cell()], tmp_path / 'results.json')
 
@@ -62,6 +78,8 @@ def test_another_file_is_refused_by_name(tmp_path, text, message):
     {'figures': {'glyphs': {'old': {'map': '31'}}}},
     {'figures': {'glyphs': {'old': {'map': True}}}},
     {'figures': None},
+    {'refresh': {'glyphs': {'auto': {'map': {'0': '31'}}}}},
+    {'refresh': {'glyphs': {'auto': {'map': 31.0}}}},
     {'seed': True},
   ],
 )

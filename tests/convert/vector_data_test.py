@@ -1,12 +1,14 @@
 """A data set made from files of vectors alone."""
 
 import csv
+import fcntl
 import json
 
 import numpy as np
 import pytest
 
 from advbct_jax.convert.vector_data import prepare_vectors
+from advbct_jax.convert.vector_folders import find_stores
 from advbct_jax.data.gldv2 import load_retrieval, load_train
 from advbct_jax.embeddings.store import open_store
 from advbct_jax.errors import InputError
@@ -187,8 +189,6 @@ def test_files_of_a_folder_are_taken_where_stores_are(
 
 
 def test_files_that_changed_become_stores_again(files, tmp_path):
-  from advbct_jax.convert.vector_folders import find_stores
-
   out = tmp_path / 'stores'
   assert find_stores(files / 'old', out) == out
   before = (out / 'index/card.json').stat().st_mtime_ns
@@ -197,3 +197,14 @@ def test_files_that_changed_become_stores_again(files, tmp_path):
   change(files, 'old', 'index', embeddings=np.ones((16, 6), np.float32))
   find_stores(files / 'old', out)
   assert (open_store(out / 'index').read() == 1).all()
+
+
+def test_files_that_are_stores_already_are_found_while_another_run_looks(
+  files, tmp_path
+):
+  out = tmp_path / 'stores' / 'old'
+  find_stores(files / 'old', out)
+
+  with (out.parent / '.old.lock').open('a') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert find_stores(files / 'old', out) == out

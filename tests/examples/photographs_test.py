@@ -1,4 +1,4 @@
-"""The example's commands are such as there are, and weights are found."""
+"""The example's commands are such as there are."""
 
 import importlib
 import pathlib
@@ -12,13 +12,7 @@ from examples import photographs
 
 @pytest.fixture
 def lines(monkeypatch, tmp_path):
-  """The commands that the example runs, with weights of any kind."""
-  for package, _ in photographs.ENCODERS.values():
-    models = tmp_path / 'site' / package / 'models'
-    models.mkdir(parents=True)
-    (models.parent / '__init__.py').write_text('raise ImportError')
-    (models / f'{package}-1234.pth').touch()
-  monkeypatch.syspath_prepend(tmp_path / 'site')
+  """The commands that the example runs."""
   ran = []
   monkeypatch.setattr(
     photographs, 'run', lambda *words: ran.append([str(word) for word in words])
@@ -42,12 +36,11 @@ def test_every_line_is_one_that_its_command_reads(lines):
 
 def test_the_weights_of_the_packages_become_the_two_encoders(lines, tmp_path):
   converted = [line for line in lines if line[0] == 'convert']
-  for line, (side, (package, size)) in zip(
+  for line, (side, (weights, size)) in zip(
     converted, photographs.ENCODERS.items(), strict=True
   ):
-    models = tmp_path / 'site' / package / 'models'
     assert line[2:] == [
-      str(models / f'{package}-1234.pth'),
+      weights,
       str(tmp_path / 'out' / side),
       f'--image_size={size}',
     ]
@@ -59,13 +52,6 @@ def test_encoders_that_are_there_are_not_converted_again(lines, tmp_path):
   before = len(lines)
   photographs.main()
   assert 'convert' not in [line[0] for line in lines[before:]]
-
-
-def test_a_package_that_is_missing_is_named():
-  with pytest.raises(
-    SystemExit, match=r'nowhere_to_be is not .*\[pretrained\]'
-  ):
-    photographs.find_weights('nowhere_to_be')
 
 
 def test_a_command_that_fails_ends_the_example(tmp_path, capfd):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from advbct_jax.refresh.curve import SHARES, measure_curves
+from advbct_jax.refresh.policies import find_policies
 from advbct_jax.refresh.report import render_curves, write_curves
 from advbct_jax.retrieval import metrics
 from tests.made_up_upgrade import make_upgrade
@@ -17,7 +18,10 @@ def upgrade():
 @pytest.fixture(scope='module')
 def measured(upgrade):
   return measure_curves(
-    upgrade, ['old', 'auto', 'cascade:30'], ['random', 'uncertain'], seeds=2
+    upgrade,
+    find_policies(['old', 'auto', 'cascade:30']),
+    ['random', 'uncertain'],
+    seeds=[0, 1],
   )
 
 

@@ -4,6 +4,7 @@ import pytest
 from advbct_jax.errors import InputError
 from advbct_jax.refresh.curve import measure_curves
 from advbct_jax.refresh.plan import PLANNED_SHARES, plan_refresh
+from advbct_jax.refresh.policies import find_policies
 from tests.made_up_upgrade import make_upgrade, make_vectors
 
 
@@ -27,7 +28,7 @@ def test_a_plan_says_how_far_policies_get_on_the_way(plan):
 def test_the_expected_way_is_that_of_a_gallery_of_other_classes(plan):
   upgrade = make_upgrade()
   (measured,) = measure_curves(
-    upgrade, ['auto'], seeds=1, shares=PLANNED_SHARES
+    upgrade, find_policies(['auto']), seeds=(0,), shares=PLANNED_SHARES
   )['curves']
   difference = 100 * np.array(measured['gain']) - plan.curves['auto'][0]
   assert np.abs(difference).mean() < 15

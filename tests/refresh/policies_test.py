@@ -6,7 +6,13 @@ from advbct_jax.errors import InputError
 from advbct_jax.refresh.agreement import measure_agreement, score_each
 from advbct_jax.refresh.curve import measure_curves
 from advbct_jax.refresh.known_pairs import know_training_pairs
-from advbct_jax.refresh.policies import automatic, find_policy, predicted
+from advbct_jax.refresh.policies import (
+  automatic,
+  find_policies,
+  find_policy,
+  label_policy,
+  predicted,
+)
 from advbct_jax.refresh.policies.cascade import Cascade
 from advbct_jax.refresh.policies.one_space import Old
 from advbct_jax.refresh.policies.predicted import (
@@ -23,7 +29,9 @@ WIDTHS = [(28, 32), (32, 28), (32, 32)]
 
 @pytest.mark.parametrize('widths', WIDTHS)
 def test_auto_is_above_a_fixed_rotation_and_never_below_old(widths):
-  measured = measure_curves(make_upgrade(widths), ['fixed', 'auto'], seeds=1)
+  measured = measure_curves(
+    make_upgrade(widths), find_policies(['fixed', 'auto']), seeds=[0]
+  )
   fixed, auto = measured['curves']
   assert measured['self'] > measured['old'] + 3
   assert auto['area'] > fixed['area'] + 0.15
@@ -83,6 +91,12 @@ def test_options_are_read_with_the_name():
   wanted = PredictInterpolate(penalty=0.3, old_weight=0.25)
   assert find_policy('predict_interpolate:0.3:0.25') == wanted
   assert find_policy('predict_interpolate:0.3').old_weight == 0.5
+
+
+def test_labels_say_what_is_set():
+  labels = [label_policy(find_policy(n)) for n in ('cascade', 'auto', 'old')]
+  assert labels == ['cascade, 200', 'auto, both encoders', 'old']
+  assert label_policy(find_policy('interpolate:0.3')) == 'interpolated, 0.3'
 
 
 def test_old_queries_alone_agree_less_than_good_predictions():

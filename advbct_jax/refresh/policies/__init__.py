@@ -1,5 +1,6 @@
 """Refresh policies by name. A new one is a class and an entry here."""
 
+from collections.abc import Iterable
 import inspect
 
 from advbct_jax.errors import InputError
@@ -72,3 +73,19 @@ def find_policy(name: str) -> Policy:
       f'where {"numbers follow" if options else "nothing follows"} the name.'
     )
   return POLICIES[kind](**given)
+
+
+def find_policies(names: Iterable[str]) -> dict[str, Policy]:
+  """Policies by the names that `find_policy` takes."""
+  return {name: find_policy(name) for name in names}
+
+
+def label_policy(policy: Policy) -> str:
+  """How tables and plots write a policy, with its budget and what is set."""
+  settings = [
+    str(value)
+    for option in inspect.signature(type(policy)).parameters.values()
+    if isinstance(value := getattr(policy, option.name), int | float)
+    and (option.name == 'budget' or value != option.default)
+  ]
+  return ', '.join([policy.label, *settings])

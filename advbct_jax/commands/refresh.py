@@ -155,8 +155,8 @@ def _print_curves(plan: 'Plan') -> None:
   wanted = (
     'what is of the class of the thing that asks'
     if plan.by_classes
-    else f'what the new encoder finds first ({NEIGHBOURS}); without classes '
-    'that is a low estimate'
+    else f'what the new encoder finds first ({NEIGHBOURS}); classes would say '
+    'what is right'
   )
   print(
     '\npercent of the way from the old encoder to the new one, ± standard '

@@ -8,9 +8,9 @@ to what the new one finds, 100.
 Where things have classes, those of the asking thing's class are wanted. What
 is known beforehand is of other classes, as training things are. Without
 classes, or where they show no difference, what the new encoder finds first is
-wanted. That says how near a policy comes to the new encoder, and nothing of
-which encoder is better. It is too low an estimate where both encoders together
-find more than the new one alone.
+wanted. That says how near a policy comes to the new encoder: nothing of which
+encoder is better, and too little where both together find more than the new
+one alone.
 """
 
 from collections.abc import Sequence

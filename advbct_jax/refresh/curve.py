@@ -8,6 +8,7 @@ import numpy as np
 import tqdm
 
 from advbct_jax.data.ground_truth import RetrievalSet
+from advbct_jax.errors import InputError
 from advbct_jax.refresh.orders import ORDERS, find_order
 from advbct_jax.refresh.policies import label_policy
 from advbct_jax.refresh.policy import OldPart, Policy, Queries
@@ -48,8 +49,14 @@ def measure_curves(
     policy and order what `_summarise` gives.
 
   Raises:
-    InputError: if an order is unknown or a policy cannot be fitted.
+    InputError: if an order is unknown, a policy cannot be fitted, or the shares
+      don't ascend.
   """
+  if [*shares] != sorted({*shares}) or shares[0] < 0 or shares[-1] > 100:
+    raise InputError(
+      f'refresh: shares {tuple(shares)}; wanted: percent of the gallery from 0 '
+      'to 100, ascending: what is re-embedded stays so.'
+    )
   for order in orders:
     find_order(order)
   judge = _Judge(upgrade.retrieval_set)

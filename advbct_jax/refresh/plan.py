@@ -27,6 +27,7 @@ from advbct_jax.refresh.policy import Queries
 from advbct_jax.refresh.rotation import fit_rotation
 from advbct_jax.refresh.scale import fit_scale
 from advbct_jax.refresh.search import StagedGallery, search_staged
+from advbct_jax.refresh.vector_checks import require_different
 from advbct_jax.retrieval.metrics import gldv2_by_query
 
 PLANNED_POLICIES = ('old', 'fixed', 'interpolate', 'auto_new', 'auto')
@@ -167,13 +168,8 @@ def _require_enough(old: np.ndarray, new: np.ndarray) -> None:
       f'refresh plan: {len(old)} old and {len(new)} new vectors; wanted: both '
       f'of the same {FEWEST} things or more, better several thousand.'
     )
-  for side, rows in (('old', old), ('new', new)):
-    different = len(np.unique(rows, axis=0))
-    if different < len(rows) // 2:
-      raise InputError(
-        f'refresh plan: only {different} of {len(rows)} {side} vectors differ. '
-        'Take a sample of different things, and check the encoder.'
-      )
+  require_different(old, 'old')
+  require_different(new, 'new')
 
 
 @dataclasses.dataclass(frozen=True)

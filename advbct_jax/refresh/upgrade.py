@@ -13,6 +13,7 @@ from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.refresh.known_pairs import KnownPairs, know_training_pairs
 from advbct_jax.refresh.policy import Queries
+from advbct_jax.refresh.vector_checks import require_different
 from advbct_jax.retrieval.comparability import EncoderStores
 
 
@@ -51,7 +52,8 @@ def open_upgrade(
     new: the same for the new encoder.
 
   Raises:
-    InputError: if stores of one side are of two encoders, or of other things.
+    InputError: if stores of one side are of two encoders, or of other things,
+      or most vectors of a gallery are the same.
   """
   sides = {
     'old': EncoderStores('old', old),
@@ -65,11 +67,14 @@ def open_upgrade(
   if training_set is not None:
     known = _pairs_of(*(side.store(training_set) for side in sides.values()))
   widths = (galleries['old'].card.dimension, galleries['new'].card.dimension)
+  vectors = {side: _read(gallery) for side, gallery in galleries.items()}
+  for side, rows in vectors.items():
+    require_different(rows, f"{side} gallery's")
   return Upgrade(
     retrieval_set,
     Queries(_read(queries['new']), _read(queries['old'])),
-    _read(galleries['old']),
-    _read(galleries['new']),
+    vectors['old'],
+    vectors['new'],
     know_training_pairs(
       known,
       widths,

@@ -135,3 +135,15 @@ def test_a_plan_of_several_files_is_refused(tmp_path, capsys):
   with pytest.raises(SystemExit, match='2'):
     main(['refresh', 'plan', str(root / 'old'), str(root / 'new')])
   assert 'index, test, train' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('side', ['old', 'new'])
+def test_an_encoder_that_says_one_thing_is_refused(tmp_path, capsys, side):
+  root = write_folder(tmp_path)
+  path = root / side / 'index.npz'
+  with np.load(path) as read:
+    constant = np.repeat(read['embeddings'][:1], len(read['ids']), axis=0)
+    np.savez(path, embeddings=constant, ids=read['ids'])
+  with pytest.raises(SystemExit, match='2'):
+    evaluate(root, '--refresh=auto')
+  assert f"only 1 of 320 {side} gallery's vectors" in capsys.readouterr().err

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from advbct_jax.errors import InputError
 from advbct_jax.refresh.curve import SHARES, measure_curves
 from advbct_jax.refresh.policies import find_policies
 from advbct_jax.refresh.report import render_curves, write_curves
@@ -105,3 +106,9 @@ def test_the_report_has_all_curves_and_a_plot(measured, tmp_path):
   assert (tmp_path / 'refresh_policies.png').stat().st_size > 10_000
   written = json.loads((tmp_path / 'refresh_policies.json').read_text('utf-8'))
   assert written['made-up']['curves'][0]['policy'] == 'old'
+
+
+@pytest.mark.parametrize('shares', [(10, 5), (5, 5), (-1, 5), (50, 101)])
+def test_shares_that_go_back_are_refused(upgrade, shares):
+  with pytest.raises(InputError, match='what is re-embedded stays so'):
+    measure_curves(upgrade, find_policies(['old']), shares=shares)

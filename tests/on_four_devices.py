@@ -93,6 +93,7 @@ def test_shares_average_to_the_mean_over_the_global_batch(mask):
     ('mixbct', {'margin_scale': 2.0, 'ratio': 0.4}),
     ('nccl', {'queue': 20}),
     ('unibct', {'scale': 2}),
+    ('unibct', {'scale': 2, 'refinement_epochs': (0,)}),
   ],
 )
 def test_methods_have_the_loss_gradients_and_memory_of_one_device(
@@ -134,6 +135,11 @@ def test_methods_have_the_loss_gradients_and_memory_of_one_device(
   )
   # A queue that is not empty.
   state = state.replace(step=state.step + 4)
+  if method(None).refresh_epochs:
+    memory = method(None).refresh(
+      state.memory['method'], side, lambda: batch['image']
+    )
+    state = state.replace(memory={'method': memory})
 
   def take(devices):
     step = jax.pmap(

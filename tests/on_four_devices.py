@@ -94,6 +94,7 @@ def test_shares_average_to_the_mean_over_the_global_batch(mask):
     ('lwf', {'temperature': 1.0}),
     ('mixbct', {'margin_scale': 2.0, 'ratio': 0.4}),
     ('nccl', {'queue': 20}),
+    ('ndpp', {'temperature': 1.0}),
     ('triplet', {'negatives': 3}),
     ('unibct', {'scale': 2}),
     ('unibct', {'scale': 2, 'refinement_epochs': (0,)}),

@@ -17,6 +17,8 @@ from advbct_jax.methods.lwf import LwF
 from advbct_jax.methods.method import Method
 from advbct_jax.methods.mixbct import MixBCT
 from advbct_jax.methods.nccl import NCCL
+from advbct_jax.methods.ndpp import NDPP
+from advbct_jax.methods.odpp import ODPP
 from advbct_jax.methods.triplet import Triplet
 from advbct_jax.methods.unibct import UniBCT
 from advbct_jax.models.encoder import Encoder, classifier
@@ -35,6 +37,8 @@ METHODS: dict[str, type[Method]] = {
   'lwf': LwF,
   'mixbct': MixBCT,
   'nccl': NCCL,
+  'ndpp': NDPP,
+  'odpp': ODPP,
   'triplet': Triplet,
   'unibct': UniBCT,
   'weakened_l2': WeakenedL2,

@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from advbct_jax.embeddings.unit_vectors import unit_rows
+from advbct_jax.errors import InputError
 from advbct_jax.methods.perturbed_prototypes import PerturbedPrototypes
 
 # Classes whose cosines to all prototypes are in memory at a time.
@@ -41,6 +42,14 @@ class NDPP(PerturbedPrototypes):
   push: float = 0.3
   neighbors: int = 10
   neighbor_temperature: float = 0.1
+
+  def __post_init__(self) -> None:
+    """Refuses options that are none."""
+    super().__post_init__()
+    if self.neighbors < 1:
+      raise InputError(
+        f'config.ndpp.neighbors is {self.neighbors}; wanted: at least 1.'
+      )
 
   def move_apart(
     self, old: np.ndarray, others: np.ndarray, own: np.ndarray

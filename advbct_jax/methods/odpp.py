@@ -26,6 +26,7 @@ from typing import ClassVar
 import numpy as np
 
 from advbct_jax.embeddings.unit_vectors import unit_rows
+from advbct_jax.errors import InputError
 from advbct_jax.methods.perturbed_prototypes import PerturbedPrototypes
 
 # Offsets follow from the prototypes alone, also where a run is resumed.
@@ -50,6 +51,14 @@ class ODPP(PerturbedPrototypes):
   learning_rate: float = 1e-3
   rounds: int = 100
   batch: int = 1024
+
+  def __post_init__(self) -> None:
+    """Refuses options that are none."""
+    super().__post_init__()
+    if self.batch < 1:
+      raise InputError(
+        f'config.odpp.batch is {self.batch}; wanted: at least 1.'
+      )
 
   def move_apart(
     self, old: np.ndarray, others: np.ndarray, own: np.ndarray

@@ -20,7 +20,7 @@ from advbct_jax.methods.method import similarities
 # What may be missing of the fixed point, in lengths of the vectors.
 _TOLERANCE = 1e-6
 # Rows whose similarities to all others are in memory at a time.
-_BLOCK_ROWS = 1024
+_BLOCK_ROWS = 256
 
 
 def transition(
@@ -46,8 +46,9 @@ def transition(
     np.fill_diagonal(logits, -np.inf)
     return special.softmax(logits, axis=1)
   kept = min(neighbors, count - 1)
+  everyone = jnp.asarray(units)
   found = [
-    _nearest(units, start, min(start + _BLOCK_ROWS, count), kept)
+    _nearest(everyone, start, min(start + _BLOCK_ROWS, count), kept)
     for start in range(0, count, _BLOCK_ROWS)
   ]
   cosines = np.concatenate([cosines for cosines, _ in found])
@@ -60,11 +61,11 @@ def transition(
 
 
 def _nearest(
-  units: np.ndarray, start: int, stop: int, kept: int
+  units: jax.Array, start: int, stop: int, kept: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Cosines and positions of the nearest others of some rows."""
   rows = np.arange(start, stop)
-  cosines = similarities(jnp.asarray(units[rows]), jnp.asarray(units))
+  cosines = similarities(units[start:stop], units)
   cosines = cosines.at[rows - start, rows].set(-jnp.inf)
   return jax.device_get(jax.lax.top_k(cosines, kept))
 

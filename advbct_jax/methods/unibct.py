@@ -59,9 +59,8 @@ class UniBCT(Method):
     scale: s, of the cosines.
     margin: m in radians, added to the angle of the own class.
     weight: of the latter.
-    refinement_epochs: before which prototypes are refined, from 0, ascending;
-      (10, 20) in the paper, of 30. None: they stay the centres of the old
-      classes.
+    refinement_epochs: before which prototypes are refined, from 0; (10, 20) in
+      the paper, of 30. None: they stay the centres of the old classes.
     propagation: λ, the share that an embedding takes over from others.
     temperature: τ, of their similarity.
     neighbors: how many others an embedding takes over from; 0 for all, which
@@ -154,7 +153,7 @@ class UniBCT(Method):
 
   def _begun(self, progress: Progress) -> jax.Array:
     """Whether there are refined prototypes by now."""
-    first = self.refresh_epochs[0]
+    first = min(self.refresh_epochs)
     if first >= progress.epochs:
       raise InputError(
         f'config.unibct.refinement_epochs begin at {first}, but the training '

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from advbct_jax.embeddings.class_statistics import class_statistics
+from advbct_jax.errors import InputError
 from advbct_jax.methods import make_method, ndpp
 from advbct_jax.methods.method import MEMORY, OldModel, OldSide, Progress
 from advbct_jax.methods.odpp import crowding_gradient, draw_partners
@@ -183,3 +184,11 @@ def test_old_prototypes_that_are_too_alike_end_below_the_threshold():
   assert highest_cosine(moved) < 0.91
   far = _method('odpp').move_apart(np.eye(3), np.eye(3), np.arange(3))
   np.testing.assert_array_equal(far, np.eye(3))
+
+
+@pytest.mark.parametrize(
+  ('name', 'option'), [('odpp', 'batch'), ('ndpp', 'neighbors')]
+)
+def test_a_number_that_is_none_is_refused(name, option):
+  with pytest.raises(InputError, match=rf'{name}\.{option} is 0'):
+    _method(name, **{option: 0})

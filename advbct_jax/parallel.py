@@ -108,8 +108,8 @@ def global_mean(
   gradients give the gradient of that mean. 0 where no mask is set.
 
   Args:
-    values: [B] the values on this device.
-    mask: [B] which of them count; None counts all.
+    values: [B] or [B, …] the values on this device.
+    mask: of the same shape, which of them count; None counts all.
     axis_name: the mapped axis, None outside of any.
 
   Returns:

@@ -86,13 +86,18 @@ def test_shares_average_to_the_mean_over_the_global_batch(mask):
     ('advbct', {'threshold': 0.9, 'discriminator_norm': 'joint'}),
     ('advbct', {'threshold': 0.9, 'discriminator_norm': 'none'}),
     ('bct', {}),
+    ('bct_ranking', {}),
     ('contrastive', {'temperature': 0.5}),
     ('hot_refresh', {'temperature': 0.5, 'negatives': 3}),
     ('l2', {}),
     ('lce', {}),
+    ('lwf', {'temperature': 1.0}),
     ('mixbct', {'margin_scale': 2.0, 'ratio': 0.4}),
     ('nccl', {'queue': 20}),
+    ('ndpp', {'temperature': 1.0}),
+    ('triplet', {'negatives': 3}),
     ('unibct', {'scale': 2}),
+    ('unibct', {'scale': 2, 'refinement_epochs': (0,)}),
   ],
 )
 def test_methods_have_the_loss_gradients_and_memory_of_one_device(
@@ -134,6 +139,11 @@ def test_methods_have_the_loss_gradients_and_memory_of_one_device(
   )
   # A queue that is not empty.
   state = state.replace(step=state.step + 4)
+  if method(None).refresh_epochs:
+    memory = method(None).refresh(
+      state.memory['method'], side, lambda: batch['image']
+    )
+    state = state.replace(memory={'method': memory})
 
   def take(devices):
     step = jax.pmap(

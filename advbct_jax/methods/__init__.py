@@ -7,14 +7,19 @@ from typing import Any
 from advbct_jax.errors import InputError
 from advbct_jax.methods.advbct import AdvBCT
 from advbct_jax.methods.bct import BCT
+from advbct_jax.methods.bct_ranking import BCTRanking
 from advbct_jax.methods.contrastive import Contrastive
 from advbct_jax.methods.hot_refresh import HotRefresh
 from advbct_jax.methods.independent import Independent
-from advbct_jax.methods.l2 import L2
+from advbct_jax.methods.l2 import L2, WeakenedL2
 from advbct_jax.methods.lce import LCE
+from advbct_jax.methods.lwf import LwF
 from advbct_jax.methods.method import Method
 from advbct_jax.methods.mixbct import MixBCT
 from advbct_jax.methods.nccl import NCCL
+from advbct_jax.methods.ndpp import NDPP
+from advbct_jax.methods.odpp import ODPP
+from advbct_jax.methods.triplet import Triplet
 from advbct_jax.methods.unibct import UniBCT
 from advbct_jax.models.encoder import Encoder, classifier
 
@@ -23,14 +28,20 @@ from advbct_jax.models.encoder import Encoder, classifier
 METHODS: dict[str, type[Method]] = {
   'advbct': AdvBCT,
   'bct': BCT,
+  'bct_ranking': BCTRanking,
   'contrastive': Contrastive,
   'hot_refresh': HotRefresh,
   'independent': Independent,
   'l2': L2,
   'lce': LCE,
+  'lwf': LwF,
   'mixbct': MixBCT,
   'nccl': NCCL,
+  'ndpp': NDPP,
+  'odpp': ODPP,
+  'triplet': Triplet,
   'unibct': UniBCT,
+  'weakened_l2': WeakenedL2,
 }
 
 # What every module has, and what every method is given.

@@ -9,6 +9,7 @@ arXiv 2003.11942.
 from typing import ClassVar
 
 import jax
+import numpy as np
 import optax
 
 from advbct_jax.methods.method import (
@@ -65,8 +66,7 @@ def influence_loss(
   Args:
     embeddings: [B, D] f, not normalised.
     labels: [B] new classes.
-    old: what is known of the old model. The centres of its classes stand in
-      for its classifier where that is not known.
+    old: what is known of the old model.
     axis_name: the mapped axis, None outside of any.
 
   Returns:
@@ -76,10 +76,18 @@ def influence_loss(
     Shen et al., CVPR 2020, the influence loss.
   """
   old_class = old.old_class[labels]
-  classifier = old.classifier
-  if classifier is None:
-    classifier = old.statistics.center
   loss = optax.softmax_cross_entropy_with_integer_labels(
-    similarities(embeddings, classifier), old_class
+    old_logits(embeddings, old), old_class
   )
   return global_mean(loss, old_class >= 0, axis_name)
+
+
+def old_logits(embeddings: jax.Array, old: OldModel) -> jax.Array:
+  """[B, C_old] what the old classifier says of [B, D] embeddings, W_old·f.
+
+  The centres of the old classes stand in for it where it is not known.
+  """
+  classifier: jax.Array | np.ndarray | None = old.classifier
+  if classifier is None:
+    classifier = old.statistics.center
+  return similarities(embeddings, classifier)

@@ -1,8 +1,9 @@
 """L2: new embeddings stay near the old ones of the same images.
 
-The simplest anchor. MixBCT (Liang et al., "MixBCT: towards self-adapting
-backward-compatible training", 2023, arXiv 2308.06948) has it as a baseline,
-with a threshold as "weakened L2".
+The loss of a sample is max(‖f̂ − ô‖ − th, 0): the simplest anchor. MixBCT (Liang
+et al., "MixBCT: towards self-adapting backward-compatible training", 2023,
+arXiv 2308.06948) has it as a baseline with th = 0, and with a threshold as
+"weakened L2", where each new embedding is free within a ball round the old one.
 """
 
 from typing import ClassVar
@@ -54,3 +55,15 @@ class L2(Method):
       embeddings,
       metrics | {'anchor_loss': anchor},
     )
+
+
+class WeakenedL2(L2):
+  """L2 within a published threshold.
+
+  Attributes: those of `L2`.
+  """
+
+  label: ClassVar[str] = 'Weakened L2'
+  color: ClassVar[str] = '#6699CC'
+
+  threshold: float = 0.2

@@ -180,7 +180,10 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 
 def _options() -> dict[str, dict[str, Any]]:
-  return {name: method_options(name) for name in METHODS}
+  # As JSON knows them, like the options that are there: tuples are lists.
+  return json.loads(
+    json.dumps({name: method_options(name) for name in METHODS})
+  )
 
 
 def encoder_options(model: ml_collections.ConfigDict) -> dict[str, Any]:

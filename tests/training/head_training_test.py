@@ -71,6 +71,25 @@ def test_every_method_trains_a_head(config, vectors, tmp_path, method):
     assert lines[0]['loss'] > lines[0]['classification_loss']
 
 
+@pytest.mark.parametrize(
+  ('method', 'option'),
+  [('unibct', 'refinement_epochs'), ('ndpp', 'perturbation_epochs')],
+)
+def test_prototypes_are_renewed_before_an_epoch(
+  config, tmp_path, method, option
+):
+  config.method = method
+  config[method][option] = (1,)
+  config = settled(config, tmp_path)
+  train_upgrade(config, tmp_path)
+  lines = read_metrics(tmp_path)
+  begun = [line['loss'] > line['classification_loss'] for line in lines]
+  assert begun == ([method == 'ndpp'] * 4 + [True] * 4)
+  prototypes = load_trained(tmp_path).memory['method']['prototypes']
+  assert prototypes.shape == (4, 6)
+  assert prototypes.any(axis=1).all()
+
+
 def test_a_head_is_judged_by_what_it_makes_of_stored_features(
   config, vectors, tmp_path
 ):

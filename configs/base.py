@@ -86,6 +86,8 @@ def get_config() -> ml_collections.ConfigDict:
   # all others of this config.
   config.old = config_dict.ConfigDict()
   config.old.path = ''
+  # What trains it: independent, or d_simplex, whose options it then shares.
+  config.old.method = 'independent'
   config.old.epochs = 30
   config.old.model = config.model.copy_and_resolve_references()
   config.old.optimizer = config.optimizer.copy_and_resolve_references()

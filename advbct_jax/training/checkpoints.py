@@ -34,6 +34,7 @@ _YOUNG_FIELDS = {
     'features': '',
   },
   'optimizer': {'name': 'sgd', 'schedule': 'drops', 'warmup_epochs': 0.0},
+  'old': {'method': 'independent'},
   'evaluation': {'dtype': 'float32', 'every_epochs': 0, 'part_queries': 100},
 }
 

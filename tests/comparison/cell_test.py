@@ -242,6 +242,18 @@ def test_a_training_that_is_done_by_another_config_is_refused(grid, landmarks):
       'aligned',
       'narrow/advbct/aligned/0: .*head is none',
     ),
+    (
+      {'hoc': {'vertices': 9}},
+      'hoc',
+      'fresh',
+      "narrow/hoc/fresh/0: .*one of 'independent'; wanted: one of d_simplex",
+    ),
+    (
+      {'old': {'method': 'bct'}},
+      'advbct',
+      'fresh',
+      "config.old.method is 'bct', which would need an old encoder itself",
+    ),
   ],
 )
 def test_a_cell_that_cannot_work_is_refused_before_anything_is_trained(
@@ -251,6 +263,7 @@ def test_a_cell_that_cannot_work_is_refused_before_anything_is_trained(
   config = make_grid(landmarks)
   config.upgrades.narrow = upgrade
   config.starts.old = {'model': {'init_weights': 'old'}}
+  config.methods[method] = {'method': method}
   config.blocks = (
     {'upgrades': ('narrow',), 'methods': (method,), 'starts': (start,)},
   )

@@ -40,15 +40,13 @@ class Split:
     return int(self.old_class.max()) + 1
 
   @property
-  def places(self) -> tuple[int, ...]:
-    """[C] the place of each class among the sorted landmarks.
+  def places(self) -> np.ndarray:
+    """[C] int32 the place of each class among the sorted landmarks.
 
     Unlike its number, it is the same in all splits of a data set, and in one
     that has further landmarks of higher ids.
     """
-    places = np.empty(self.classes, int)
-    places[np.argsort(self.landmarks)] = np.arange(self.classes)
-    return tuple(places.tolist())
+    return np.argsort(np.argsort(self.landmarks)).astype(np.int32)
 
   @property
   def old_rows(self) -> np.ndarray:

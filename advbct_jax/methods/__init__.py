@@ -4,6 +4,8 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from advbct_jax.errors import InputError
 from advbct_jax.methods.advbct import AdvBCT
 from advbct_jax.methods.bct import BCT
@@ -83,7 +85,7 @@ def make_method(
   *,
   compatible_dimension: int | None = None,
   axis_name: str | None = None,
-  places: tuple[int, ...] | None = None,
+  places: np.ndarray | None = None,
 ) -> Method:
   """Builds a method round an encoder.
 

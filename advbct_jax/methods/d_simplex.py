@@ -75,11 +75,11 @@ class DSimplex(Method):
         vertices.
     """
     self._require_fit(embeddings.shape[1])
-    vertex = jnp.asarray(self._vertex_of_class(), jnp.int32)
+    vertex = jnp.asarray(self._vertex_of_class())
     return self.cross_entropy(vertex_scores(embeddings), vertex[labels])
 
-  def _vertex_of_class(self) -> tuple[int, ...] | range:
-    return range(self.classes) if self.places is None else self.places
+  def _vertex_of_class(self) -> np.ndarray:
+    return np.arange(self.classes) if self.places is None else self.places
 
   def _require_fit(self, width: int) -> None:
     compatible = self.compatible_dimension or width
@@ -90,7 +90,7 @@ class DSimplex(Method):
         f'embedding has {compatible} components; wanted: a dimension of one '
         'less than the vertices, all of it compatible, for old and new alike.'
       )
-    last = max(self._vertex_of_class())
+    last = self._vertex_of_class().max()
     if last >= self.vertices:
       raise InputError(
         f'{self.label}: its option vertices is {self.vertices}, but the data '

@@ -194,7 +194,8 @@ class Method(nn.Module):
   classes: int
   compatible_dimension: int | None = None
   axis_name: str | None = AXIS
-  places: tuple[int, ...] | None = None
+  # Modules are compared and hashed, and an array can't be.
+  places: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
   @property
   def refresh_epochs(self) -> tuple[int, ...]:

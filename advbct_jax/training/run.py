@@ -59,7 +59,7 @@ class TrainingSet:
   rows: np.ndarray
   labels: np.ndarray
   classes: int
-  places: tuple[int, ...] | None = None
+  places: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ RANDOM = np.random.default_rng(1)
 LABELS = np.arange(8) % 3
 NEW, STORED = RANDOM.normal(size=(2, 8, 5)).astype(np.float32)
 OLD = OldModel(class_statistics(STORED, LABELS, 3), np.arange(3))
-OUT_OF_ORDER = (4, 0, 2)
+OUT_OF_ORDER = np.array([4, 0, 2])
 
 
 def simplex(count):
@@ -63,7 +63,7 @@ def test_scores_are_those_of_a_regular_simplex(count):
 @pytest.mark.parametrize('places', [None, OUT_OF_ORDER])
 def test_the_loss_is_cross_entropy_over_all_vertices(places):
   outcome = _apply('d_simplex', places=places)
-  vertex = np.arange(3) if places is None else np.array(places)
+  vertex = np.arange(3) if places is None else places
   wanted = cross_entropy(NEW @ simplex(6).T, vertex[LABELS])
   assert float(outcome.loss) == pytest.approx(wanted, rel=1e-5)
   np.testing.assert_array_equal(outcome.embeddings, NEW)
@@ -71,7 +71,7 @@ def test_the_loss_is_cross_entropy_over_all_vertices(places):
 
 def test_an_embedding_on_the_vertex_of_its_class_is_a_hit():
   vertices = simplex(6).astype(np.float32)
-  placed = vertices[np.array(OUT_OF_ORDER)[LABELS]]
+  placed = vertices[OUT_OF_ORDER[LABELS]]
   found = _apply('d_simplex', placed, OUT_OF_ORDER)
   assert float(found.metrics['accuracy']) == 1
   # By their numbers classes would be elsewhere, but for the last.
@@ -111,7 +111,7 @@ def test_embeddings_of_another_width_than_the_vertices_are_refused(name):
 
 def test_more_classes_than_vertices_are_refused():
   with pytest.raises(InputError, match=r'vertices is 6, .* at least 7 classes'):
-    _apply('d_simplex', places=(0, 6, 2))
+    _apply('d_simplex', places=np.array([0, 6, 2]))
 
 
 def test_a_landmark_has_one_vertex_whatever_part_of_the_data_is_trained_on():

@@ -10,9 +10,9 @@ i itself among them, and else 1.
 
 Biondi et al., "Stationary representations: optimally approximating
 compatibility and implications for improved model replacements", CVPR 2024,
-arXiv 2405.02581. As in the published code: there, too, an old embedding looks
-among the new ones, its own positive is not among what it is held against, and
-embeddings are normalised in the contrast alone.
+arXiv 2405.02581. As in the published code: an old embedding looks among the new
+ones and not the other way round, its positive is not among what that one is
+held against, and embeddings are normalised in the contrast alone.
 
 The old embeddings may be anyone's vectors, but of them nobody knows whether
 they lie by these vertices. Of a run that has other ones it is known.

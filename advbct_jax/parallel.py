@@ -82,17 +82,22 @@ def shard(batch: Any) -> Any:
   )
 
 
-def gather(x: jax.Array, axis_name: str | None = AXIS) -> jax.Array:
-  """Brings together what all devices have, without a gradient through it.
+def gather(
+  x: jax.Array, axis_name: str | None = AXIS, *, differentiable: bool = False
+) -> jax.Array:
+  """Brings together what all devices have.
 
   Args:
     x: [B, …] on this device.
     axis_name: the mapped axis, None outside of any.
+    differentiable: whether a gradient goes through it, to the device that has
+      the value.
 
   Returns:
     [devices·B, …], the same on every device.
   """
-  x = jax.lax.stop_gradient(x)
+  if not differentiable:
+    x = jax.lax.stop_gradient(x)
   if axis_name is None:
     return x
   return jax.lax.all_gather(x, axis_name, tiled=True)

@@ -91,6 +91,8 @@ def get_config() -> ml_collections.ConfigDict:
   # The side in pixels of the images that the old encoder is given where `path`
   # is a file of weights; 0 for data.image_size.
   config.old.image_size = 0
+  # What trains it: independent, or d_simplex, whose options it then shares.
+  config.old.method = 'independent'
   config.old.epochs = 30
   config.old.model = config.model.copy_and_resolve_references()
   config.old.optimizer = config.optimizer.copy_and_resolve_references()

@@ -22,8 +22,12 @@ def get_config() -> ml_collections.ConfigDict:
   base = glyphs.get_config()
   # A new method is in the grid by itself.
   compatible = tuple(
-    name for name, method in METHODS.items() if method.needs_old_model
+    name
+    for name, method in METHODS.items()
+    if method.needs_old_model and not method.old_methods
   )
+  # As many vertices as the embedding can have, and there are classes.
+  base.d_simplex.vertices = base.hoc.vertices = base.model.dimension + 1
   upgrades = ('extended_class', 'extended_data', 'extended_backbone')
   changes = {
     'upgrades': {
@@ -31,9 +35,18 @@ def get_config() -> ml_collections.ConfigDict:
       'extended_data': {'data': {'split': {'kind': 'extended_data'}}},
       # The old backbone has half the channels of the new one.
       'extended_backbone': {'old': {'model': {'width': 0.125}}},
+      # Both encoders have the same fixed classifier.
+      'fixed_classifier': {'old': {'method': 'd_simplex'}},
     },
     'methods': {
-      **{name: {'method': name} for name in ('independent', *compatible)},
+      **{name: {'method': name} for name in METHODS},
+      'bt2': {
+        'method': 'bt2',
+        'model': {
+          'dimension': base.model.dimension + base.bt2.extra_dimensions,
+          'compatible_dimension': base.model.dimension,
+        },
+      },
       # With the published margin, for faces, it doesn't learn here.
       'mixbct': {
         'method': 'mixbct',
@@ -76,6 +89,11 @@ def get_config() -> ml_collections.ConfigDict:
     {
       'upgrades': ('extended_class',),
       'methods': ('advbct_normalized',),
+      'starts': ('fresh',),
+    },
+    {
+      'upgrades': ('fixed_classifier',),
+      'methods': ('independent', 'd_simplex', 'hoc'),
       'starts': ('fresh',),
     },
   )

@@ -21,7 +21,9 @@ def get_config() -> ml_collections.ConfigDict:
     part.epochs = 1
     part.optimizer.drop_epochs = ()
   config.blocks = tuple(
-    {**block, 'upgrades': ('extended_class',)} for block in config.blocks
+    {**block, 'upgrades': ('extended_class',)}
+    for block in config.blocks
+    if 'extended_class' in block['upgrades']
   )
   config.seeds = (0,)
   return config

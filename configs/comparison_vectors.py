@@ -24,7 +24,10 @@ def get_config() -> ml_collections.ConfigDict:
   """Returns the methods from four starts, all adapters and the policies."""
   # A new method is in the grid by itself.
   compatible = tuple(
-    name for name, method in METHODS.items() if method.needs_old_model
+    name
+    for name, method in METHODS.items()
+    # A frozen old encoder has no fixed classifier, and BT² wants its own width.
+    if method.needs_old_model and not method.old_methods and name != 'bt2'
   )
   config = config_dict.ConfigDict(
     {

@@ -13,7 +13,7 @@ from advbct_jax.embeddings.features import FeatureRows, StoredFeatures
 from advbct_jax.methods import find_method
 from advbct_jax.methods.method import OldModel, OldSide
 from advbct_jax.models.backbones import takes_features
-from advbct_jax.training.run import Run, TrainingSet
+from advbct_jax.training.run import Run, TrainingSet, compatible_dimension
 
 
 def make_run(config: ml_collections.ConfigDict) -> Run:
@@ -29,12 +29,14 @@ def make_run(config: ml_collections.ConfigDict) -> Run:
       store=None,
       rows=np.arange(0),
     )
-  dimension = config.model.dimension
+  dimension = compatible_dimension(config.model)
   statistics = class_statistics(
     np.ones((len(landmarks), dimension), np.float32),
     split.old_labels,
     split.old_classes,
   )
+  zeros = np.zeros((len(landmarks), dimension), np.float32)
+  method = find_method(config.method)
   return Run(
     config,
     TrainingSet(
@@ -44,11 +46,12 @@ def make_run(config: ml_collections.ConfigDict) -> Run:
       split.classes,
     ),
     OldSide(
-      np.zeros((len(landmarks), dimension), np.float32),
+      zeros,
       split.labels,
       split.old_labels,
       OldModel(statistics, split.old_class),
+      {name: zeros for name in method.stores},
     )
-    if find_method(config.method).needs_old_model
+    if method.needs_old_model
     else None,
   )

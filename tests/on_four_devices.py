@@ -8,6 +8,7 @@
 
 from functools import partial
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +28,17 @@ from tests.embeddings.tiny_encoder import (
   image_set,
   tiny_encoder,
 )
-from tests.methods.given_embeddings import GivenEmbeddings, batch_of
+from tests.methods.given_embeddings import batch_of
+
+
+class ScaledEmbeddings(nn.Module):
+  """An encoder that gives back its input, each component scaled."""
+
+  @nn.compact
+  def __call__(self, images, train):
+    return images * self.param(
+      'scale', nn.initializers.uniform(1.0), images.shape[1:]
+    )
 
 
 def test_there_are_four_devices():
@@ -87,7 +98,10 @@ def test_shares_average_to_the_mean_over_the_global_batch(mask):
     ('advbct', {'threshold': 0.9, 'discriminator_norm': 'none'}),
     ('bct', {}),
     ('bct_ranking', {}),
+    ('bt2', {'extra_dimensions': 2}),
     ('contrastive', {'temperature': 0.5}),
+    ('d_simplex', {'vertices': 7}),
+    ('hoc', {'vertices': 7, 'scale': 2.0}),
     ('hot_refresh', {'temperature': 0.5, 'negatives': 3}),
     ('l2', {}),
     ('lce', {}),
@@ -107,6 +121,7 @@ def test_methods_have_the_loss_gradients_and_memory_of_one_device(
   # Old samples come first, so that the last device has none.
   labels = np.sort(np.arange(16) % 4)
   old_embeddings = random.normal(size=(16, 6)).astype(np.float32)
+  independent = random.normal(size=(16, 4)).astype(np.float32)
   old = OldModel(
     class_statistics(
       random.normal(size=(20, 6)).astype(np.float32), np.arange(20) % 3, 3
@@ -116,7 +131,9 @@ def test_methods_have_the_loss_gradients_and_memory_of_one_device(
   side = OldSide(old_embeddings, labels, old.old_class[labels], old)
 
   def method(axis_name):
-    return make_method(name, GivenEmbeddings(), 4, options, axis_name=axis_name)
+    return make_method(
+      name, ScaledEmbeddings(), 4, options, axis_name=axis_name
+    )
 
   old = old.replace(prepared=method(None).prepare(side))
   batch = {
@@ -124,14 +141,14 @@ def test_methods_have_the_loss_gradients_and_memory_of_one_device(
     'label': labels,
     'old_embedding': old_embeddings,
     'row': np.arange(16, dtype=np.int32),
-    'other_embeddings': {},
+    'other_embeddings': {'independent': independent},
   }
   optimizer = make_optimizer(0.1, 0.9, 5e-4)
   state = create_state(
     trained_model(method(None)),
     optimizer,
     (
-      batch_of(batch['image'], labels, old_embeddings),
+      batch_of(batch['image'], labels, old_embeddings, independent=independent),
       old,
       Progress(jnp.asarray(4), 10, 5),
     ),

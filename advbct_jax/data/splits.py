@@ -40,6 +40,15 @@ class Split:
     return int(self.old_class.max()) + 1
 
   @property
+  def places(self) -> np.ndarray:
+    """[C] int32 the place of each class among the sorted landmarks.
+
+    Unlike its number, it is the same in all splits of a data set, and in one
+    that has further landmarks of higher ids.
+    """
+    return np.argsort(np.argsort(self.landmarks)).astype(np.int32)
+
+  @property
   def old_rows(self) -> np.ndarray:
     """Positions of the images that the old model was trained on."""
     return np.flatnonzero(self.old_labels >= 0)

@@ -4,11 +4,16 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from advbct_jax.errors import InputError
 from advbct_jax.methods.advbct import AdvBCT
 from advbct_jax.methods.bct import BCT
 from advbct_jax.methods.bct_ranking import BCTRanking
+from advbct_jax.methods.bt2 import BT2
 from advbct_jax.methods.contrastive import Contrastive
+from advbct_jax.methods.d_simplex import DSimplex
+from advbct_jax.methods.hoc import HOC
 from advbct_jax.methods.hot_refresh import HotRefresh
 from advbct_jax.methods.independent import Independent
 from advbct_jax.methods.l2 import L2, WeakenedL2
@@ -29,7 +34,10 @@ METHODS: dict[str, type[Method]] = {
   'advbct': AdvBCT,
   'bct': BCT,
   'bct_ranking': BCTRanking,
+  'bt2': BT2,
   'contrastive': Contrastive,
+  'd_simplex': DSimplex,
+  'hoc': HOC,
   'hot_refresh': HotRefresh,
   'independent': Independent,
   'l2': L2,
@@ -88,6 +96,7 @@ def make_method(
   *,
   compatible_dimension: int | None = None,
   axis_name: str | None = None,
+  places: np.ndarray | None = None,
 ) -> Method:
   """Builds a method round an encoder.
 
@@ -99,6 +108,8 @@ def make_method(
     compatible_dimension: the width of the part of an embedding that old ones
       are compared with; None for all of it.
     axis_name: the mapped axis, None outside of any.
+    places: [C] of each class its place among all labels of the data set; None
+      for its number.
 
   Raises:
     InputError: if there is no such method, or an option is none.
@@ -109,5 +120,6 @@ def make_method(
     classes=classes,
     compatible_dimension=compatible_dimension,
     axis_name=axis_name,
+    places=places,
     **options,
   )

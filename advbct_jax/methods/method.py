@@ -164,6 +164,9 @@ class Method(nn.Module):
     compatible_dimension: the width D_old of the part of an embedding that old
       ones are compared with; None for all of it.
     axis_name: the mapped axis, None outside of any.
+    places: [C] of each class its place among all labels of the data set, which
+      stays whatever a model is trained on, while classes are numbered as their
+      split has it; None where these are the same.
   """
 
   # How tables and plots write and colour it.
@@ -175,6 +178,9 @@ class Method(nn.Module):
   # that `OldModel.classifier` is None: a clause for users. Empty for a method
   # that never asks.
   without_classifier: ClassVar[str] = ''
+  # Methods of which one must have trained the old encoder, where it is a run of
+  # this package. Empty for any.
+  old_methods: ClassVar[tuple[str, ...]] = ()
   # Names of further stores of the training images that it reads, found by
   # `config.stores.NAME`.
   stores: ClassVar[tuple[str, ...]] = ()
@@ -188,6 +194,8 @@ class Method(nn.Module):
   classes: int
   compatible_dimension: int | None = None
   axis_name: str | None = AXIS
+  # Modules are compared and hashed, and an array can't be.
+  places: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
   @property
   def refresh_epochs(self) -> tuple[int, ...]:
@@ -250,6 +258,22 @@ class Method(nn.Module):
       # Called above too, for that is what makes its weights.
       scores = self.classifier_cosines(embeddings)
       logits = margin(scores, labels)
+    return self.cross_entropy(logits, labels, scores)
+
+  def cross_entropy(
+    self, logits: jax.Array, labels: jax.Array, scores: jax.Array | None = None
+  ) -> tuple[jax.Array, Metrics]:
+    """Classification by given logits.
+
+    Args:
+      logits: [B, C].
+      labels: [B] classes.
+      scores: [B, C], by which the accuracy is told; None for the logits.
+
+    Returns:
+      As `classify`.
+    """
+    scores = logits if scores is None else scores
     loss = global_mean(
       optax.softmax_cross_entropy_with_integer_labels(logits, labels),
       axis_name=self.axis_name,

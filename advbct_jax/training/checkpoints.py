@@ -34,6 +34,7 @@ _YOUNG_FIELDS = {
     'features': '',
   },
   'optimizer': {'name': 'sgd', 'schedule': 'drops', 'warmup_epochs': 0.0},
+  'old': {'method': 'independent'},
   'evaluation': {'dtype': 'float32', 'every_epochs': 0, 'part_queries': 100},
 }
 
@@ -166,7 +167,8 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   path = workdir / 'config.json'
   try:
     config = json.loads(path.read_text(encoding='utf-8'))
-    for part in (config, config.get('old', {})):
+    # The inner first, for of the outer the fields are copied.
+    for part in (config.get('old', {}), config):
       for name, fields in (_YOUNG_FIELDS | _options()).items():
         if name in part:
           part[name] = fields | part[name]

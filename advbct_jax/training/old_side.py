@@ -15,7 +15,7 @@ from advbct_jax.embeddings.sources import (
 )
 from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
-from advbct_jax.methods import METHODS, find_method
+from advbct_jax.methods import METHODS, find_method, method_options
 from advbct_jax.methods.method import OldModel, OldSide
 from advbct_jax.models.encoder import make_encoder
 from advbct_jax.training.checkpoints import (
@@ -40,18 +40,33 @@ from advbct_jax.training.workdir import (
 def old_config(
   config: ml_collections.ConfigDict,
 ) -> ml_collections.ConfigDict:
-  """The config that trains the old encoder of an upgrade."""
+  """The config that trains the old encoder of an upgrade.
+
+  Raises:
+    InputError: if `config.old.method` is none that trains without an old
+      encoder of its own.
+  """
+  if find_method(config.old.method).needs_old_model:
+    untied = [
+      name for name, method in METHODS.items() if not method.needs_old_model
+    ]
+    raise InputError(
+      f'config.old.method is {config.old.method!r}, which would need an old '
+      f'encoder itself; wanted: one of {", ".join(untied)}, or the workdir of '
+      'a run in config.old.path.'
+    )
   old = config.copy_and_resolve_references()
-  old.method = 'independent'
+  old.method = config.old.method
   old.aligned.path = ''
   old.model = config.old.model
   old.epochs = config.old.epochs
   old.optimizer = config.old.optimizer
   old.data.part = 'old'
   # What only the new encoder is told may change while the old one stays.
+  own = {old.method} if method_options(old.method) else set()
   with old.unlocked():
     del old.old, old.stores
-    for method in METHODS.keys() & old.keys():
+    for method in (METHODS.keys() & old.keys()) - own:
       del old[method]
   return old
 
@@ -75,7 +90,8 @@ def check_old_side(
   Raises:
     InputError: if there is nothing at `config.old.path`, or the old encoder has
       another width than the compatible part of the new one, or another shape
-      where the new one shall start from it.
+      where the new one shall start from it, or was trained by a method that
+      the new one's cannot be tied to.
   """
   path = pathlib.Path(config.old.path)
   if not config.old.path:
@@ -98,6 +114,7 @@ def check_old_encoder(
   Raises:
     InputError: as `check_old_side` does.
   """
+  _require_method(config, theirs)
   require_width(config, theirs.model.dimension)
   if config.model.init_weights == 'old':
     there, here = describe_start(theirs), describe_start(config)
@@ -109,6 +126,22 @@ def check_old_encoder(
         + '; wanted: the same as the old one in config.model and config.data, '
         'or another start.'
       )
+
+
+def _require_method(
+  config: ml_collections.ConfigDict, theirs: ml_collections.ConfigDict
+) -> None:
+  """Refuses an old encoder whose training is known not to fit."""
+  wanted = find_method(config.method).old_methods
+  # Nobody knows what has trained one that was converted.
+  there = theirs.get('method')
+  if wanted and there is not None and there not in wanted:
+    raise InputError(
+      f'config.method is {config.method!r}, but the old encoder '
+      f'({config.old.path or "config.old.method"}) is one of {there!r}; '
+      f'wanted: one of {", ".join(wanted)}, such as '
+      f'--config.old.method={wanted[0]} with an empty config.old.path.'
+    )
 
 
 def require_width(config: ml_collections.ConfigDict, dimension: int) -> None:

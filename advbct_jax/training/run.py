@@ -51,12 +51,15 @@ class TrainingSet:
     rows: [n] the rows of the image set to train on.
     labels: [N] int32 the class of every row.
     classes: the number C of classes.
+    places: [C] of each class its place among all labels of the data set; None
+      for its number.
   """
 
   load: Loader
   rows: np.ndarray
   labels: np.ndarray
   classes: int
+  places: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +150,7 @@ class Run:
       config.get(config.method, {}),
       compatible_dimension=compatible_dimension(config.model),
       axis_name=axis_name,
+      places=self.data.places,
     )
 
   @cached_property

@@ -50,21 +50,22 @@ class Start:
     Raises:
       InputError: if a part has other shapes there.
     """
-    for here, there in (
-      (state.params, self.params),
-      (state.batch_stats, self.batch_stats),
-    ):
-      for part, tree in there.items():
-        if _shapes(tree) != _shapes(here[part]):
-          raise InputError(
-            f'config.model.init_weights: {self.name} are of other shapes; '
-            'wanted: the same config.model as theirs, or another start.'
-          )
     return dataclasses.replace(
       state,
-      params={**state.params, **self.params},
-      batch_stats={**state.batch_stats, **self.batch_stats},
+      params=self._replaced(state.params, self.params),
+      batch_stats=self._replaced(state.batch_stats, self.batch_stats),
     )
+
+  def _replaced(self, here: Any, there: Any) -> Any:
+    # A method whose classifier is fixed has no place for another one.
+    there = {part: tree for part, tree in there.items() if part in here}
+    for part, tree in there.items():
+      if _shapes(tree) != _shapes(here[part]):
+        raise InputError(
+          f'config.model.init_weights: {self.name} are of other shapes; '
+          'wanted: the same config.model as theirs, or another start.'
+        )
+    return {**here, **there}
 
 
 def old_start(encoder: FrozenEncoder | None) -> Start:

@@ -34,11 +34,17 @@ class TrainingImages:
     split = self.split
     if part == 'old':
       return TrainingSet(
-        self.load, split.old_rows, split.old_labels, split.old_classes
+        self.load,
+        split.old_rows,
+        split.old_labels,
+        split.old_classes,
+        split.places[: split.old_classes],  # old classes are numbered first
       )
     if part == 'all':
       rows = np.arange(len(split.labels))
-      return TrainingSet(self.load, rows, split.labels, split.classes)
+      return TrainingSet(
+        self.load, rows, split.labels, split.classes, split.places
+      )
     raise InputError(f'config.data.part is {part!r}; wanted: all or old.')
 
 

@@ -24,6 +24,7 @@ from advbct_jax.training.old_side import (
   prepare_old_side,
 )
 from advbct_jax.training.run import Run, compatible_dimension
+from advbct_jax.training.run_stores import encoder_width
 from advbct_jax.training.start import ALIGNED, HEAD_STARTS, OLD, old_start
 from advbct_jax.training.summary import summarize
 from advbct_jax.training.training_images import (
@@ -135,14 +136,20 @@ def _planned_run(
       np.zeros(0, np.int32),
       split.old_classes,
     )
-    # One zero, seen as all of them: GLDv2's would take 1.5 GiB.
-    zeros = np.broadcast_to(np.float32(0), (len(split.labels), dimension))
+
+    def zeros(width: int) -> np.ndarray:
+      # One zero, seen as all of them: GLDv2's would take 1.5 GiB.
+      return np.broadcast_to(np.float32(0), (len(split.labels), width))
+
     old = OldSide(
-      zeros,
+      zeros(dimension),
       split.labels,
       split.old_labels,
       OldModel(statistics, split.old_class),
-      {name: zeros for name in find_method(config.method).stores},
+      {
+        name: zeros(encoder_width(config.stores[name], config.data.name))
+        for name in find_method(config.method).stores
+      },
     )
   run = Run(config, images.training_set(config.data.part), old)
   run.check()

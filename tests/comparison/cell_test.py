@@ -5,7 +5,6 @@ import fcntl
 import json
 from typing import ClassVar
 
-from flax import linen as nn
 import ml_collections
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from advbct_jax.comparison.runner import (
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.errors import InputError
 from advbct_jax.methods import METHODS
+from advbct_jax.methods.method import Method
 from advbct_jax.models.resnet import RESNETS
 from advbct_jax.training.checkpoints import load_trained
 from advbct_jax.training.logging import read_metrics
@@ -242,6 +242,18 @@ def test_a_training_that_is_done_by_another_config_is_refused(grid, landmarks):
       'aligned',
       'narrow/advbct/aligned/0: .*head is none',
     ),
+    (
+      {'hoc': {'vertices': 9}},
+      'hoc',
+      'fresh',
+      "narrow/hoc/fresh/0: .*one of 'independent'; wanted: one of d_simplex",
+    ),
+    (
+      {'old': {'method': 'bct'}},
+      'advbct',
+      'fresh',
+      "config.old.method is 'bct', which would need an old encoder itself",
+    ),
   ],
 )
 def test_a_cell_that_cannot_work_is_refused_before_anything_is_trained(
@@ -251,6 +263,7 @@ def test_a_cell_that_cannot_work_is_refused_before_anything_is_trained(
   config = make_grid(landmarks)
   config.upgrades.narrow = upgrade
   config.starts.old = {'model': {'init_weights': 'old'}}
+  config.methods[method] = {'method': method}
   config.blocks = (
     {'upgrades': ('narrow',), 'methods': (method,), 'starts': (start,)},
   )
@@ -258,7 +271,7 @@ def test_a_cell_that_cannot_work_is_refused_before_anything_is_trained(
     check_jobs(make_jobs(config))
 
 
-class Reader(nn.Module):
+class Reader(Method):
   stores: ClassVar[tuple[str, ...]] = ('independent',)
 
 

@@ -17,8 +17,13 @@ from advbct_jax.errors import InputError
 from advbct_jax.experiment import settle_vectors, train_and_judge
 from advbct_jax.methods import METHODS
 from advbct_jax.models.encoder import make_encoder
-from advbct_jax.training.checkpoints import load_encoder, load_trained
+from advbct_jax.training.checkpoints import (
+  load_encoder,
+  load_trained,
+  read_config,
+)
 from advbct_jax.training.logging import read_metrics
+from advbct_jax.training.old_side import check_old_encoder
 from advbct_jax.training.training_images import open_training_images
 from advbct_jax.training.upgrade import train_upgrade
 from tests.tiny_vectors import draw_vectors, tiny_head_config, write_files
@@ -56,18 +61,24 @@ def assert_equal(one, other):
 def test_every_method_trains_a_head(config, vectors, tmp_path, method):
   config.method = method
   config.model.head = 'batch_norm'
+  untied = not METHODS[method].needs_old_model
+  width = 8 if untied else 6
+  # Made for wider ones.
+  config.d_simplex.vertices = config.hoc.vertices = width + 1
+  config.bt2.extra_dimensions = 0
   # Old widths differ from the features', and from what is untied.
   for name in config.stores:
     config.stores[name] = str(vectors / 'old')
-  if method == 'independent':
+  if untied:
     config.model.init_weights = 'identity'
   config = settled(config, tmp_path)
-  assert config.model.dimension == (8 if method == 'independent' else 6)
+  assert config.model.dimension == width
   train_upgrade(config, tmp_path)
   assert all(np.isfinite(leaf).all() for leaf in arrays_of(tmp_path))
   lines = read_metrics(tmp_path)
   assert all(np.isfinite(line['loss']) for line in lines)
-  if method not in ('independent', 'mixbct'):  # which add no tie to their loss
+  # HOC takes the mean of both, and MixBCT adds nothing.
+  if not untied and method not in ('hoc', 'mixbct'):
     assert lines[0]['loss'] > lines[0]['classification_loss']
 
 
@@ -88,6 +99,30 @@ def test_prototypes_are_renewed_before_an_epoch(
   prototypes = load_trained(tmp_path).memory['method']['prototypes']
   assert prototypes.shape == (4, 6)
   assert prototypes.any(axis=1).all()
+
+
+def test_an_old_head_can_have_the_fixed_classifier_of_the_new_one(
+  config, tmp_path
+):
+  config.method, config.old.method = 'hoc', 'd_simplex'
+  config.old.path, config.model.init_weights = '', ''
+  for model in (config.model, config.old.model):
+    model.dimension = 5
+  config.hoc.vertices = config.d_simplex.vertices = 6
+  train_upgrade(config, tmp_path)
+  old = read_config(tmp_path / 'old')
+  assert (old.method, old.d_simplex.vertices) == ('d_simplex', 6)
+  assert 'hoc' not in old
+  for workdir in (tmp_path / 'old', tmp_path):
+    assert set(load_trained(workdir).params) == {'encoder'}
+    assert all(np.isfinite(line['loss']) for line in read_metrics(workdir))
+  # Another old encoder, in the place of what was trained for it.
+  config.old.path = str(tmp_path / 'old')
+  config.old.method = 'independent'
+  check_old_encoder(config, read_config(tmp_path / 'old'))
+  config.old.path = ''
+  with pytest.raises(InputError, match=r"one of 'independent'; wanted: one of"):
+    train_upgrade(config, tmp_path / 'other')
 
 
 def test_a_head_is_judged_by_what_it_makes_of_stored_features(

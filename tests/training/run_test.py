@@ -9,6 +9,9 @@ import safetensors.numpy
 
 from advbct_jax.errors import InputError
 from advbct_jax.training.checkpoints import load_encoder
+from advbct_jax.training.run import Run
+from advbct_jax.training.start import Start
+from advbct_jax.training.training_images import open_training_images
 from tests.training.small_runs import independent_run, noise_run
 
 # The tiny encoder's state dict in PyTorch.
@@ -101,6 +104,31 @@ def test_old_weights_without_an_old_encoder_are_refused(config, build):
     InputError, match='no old encoder with weights; wanted: a'
   ):
     build(config).initial_state()
+
+
+@pytest.mark.parametrize('part', ['old', 'all'])
+def test_a_class_is_known_by_its_place_whatever_part_is_trained_on(
+  config, part
+):
+  images = open_training_images(config, check=False)
+  data = images.training_set(part)
+  landmarks = images.image_set.labels
+  places = np.searchsorted(np.unique(landmarks), landmarks)
+  found = Run(config, data, None).method(None).places
+  assert len(found) == data.classes
+  np.testing.assert_array_equal(
+    found[data.labels[data.rows]], places[data.rows]
+  )
+  assert (found != np.arange(len(found))).any()
+
+
+def test_a_fixed_classifier_takes_none_from_a_start(config):
+  config.method, config.hoc.vertices = 'hoc', 9
+  state = noise_run(config).initial_state()
+  start = Start(
+    'others', {'encoder': state.params['encoder'], 'classifier': np.ones(2)}, {}
+  )
+  assert set(start.put_into(state).params) == {'encoder'}
 
 
 def test_a_run_can_start_from_a_safetensors_file(config, tmp_path, capsys):

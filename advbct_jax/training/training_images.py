@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 
 import ml_collections
-import numpy as np
 
 from advbct_jax.data import gldv2
 from advbct_jax.data.image_checks import check_images
@@ -30,15 +29,16 @@ class TrainingImages:
   load: Loader
 
   def training_set(self, part: str) -> TrainingSet:
-    """What a model of the old (`old`) or of all data (`all`) is trained on."""
+    """What the old model (`old`) or the new one (`all`) is trained on."""
     split = self.split
     if part == 'old':
       return TrainingSet(
         self.load, split.old_rows, split.old_labels, split.old_classes
       )
     if part == 'all':
-      rows = np.arange(len(split.labels))
-      return TrainingSet(self.load, rows, split.labels, split.classes)
+      return TrainingSet(
+        self.load, split.new_rows, split.labels, split.classes
+      )
     raise InputError(f'config.data.part is {part!r}; wanted: all or old.')
 
 
@@ -70,7 +70,8 @@ def open_training_images(
     else split_training_set(labels, **data.split)
   )
   print(
-    f'{image_set.name}: {len(image_set)} images of {split.classes} classes; '
+    f'{image_set.name}: {len(split.new_rows)} images of {split.classes} '
+    'classes; '
     f'the old model knows {len(split.old_rows)} of {split.old_classes} '
     f'({data.split.kind})'
   )

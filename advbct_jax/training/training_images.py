@@ -36,9 +36,7 @@ class TrainingImages:
         self.load, split.old_rows, split.old_labels, split.old_classes
       )
     if part == 'all':
-      return TrainingSet(
-        self.load, split.new_rows, split.labels, split.classes
-      )
+      return TrainingSet(self.load, split.new_rows, split.labels, split.classes)
     raise InputError(f'config.data.part is {part!r}; wanted: all or old.')
 
 

@@ -125,22 +125,23 @@ def _plot_matrix(matrix: np.ndarray, title: str, path: pathlib.Path) -> None:
   axes = figure.add_subplot()
   drawn = axes.imshow(matrix, cmap='cividis')
   middle = (matrix.min() + matrix.max()) / 2
-  for (row, column), figure_in_percent in np.ndenumerate(matrix):
+  for (row, column), value in np.ndenumerate(matrix):
     axes.text(
       column,
       row,
-      f'{figure_in_percent:.1f}',
+      f'{value:.1f}',
       ha='center',
       va='center',
-      color='black' if figure_in_percent > middle else 'white',
+      color='black' if value > middle else 'white',
     )
-    if column < row and figure_in_percent < matrix[column, column]:
+    if column < row and value < matrix[column, column]:
       corner = (column - 0.47, row - 0.47)
       axes.add_patch(
         Rectangle(corner, 0.94, 0.94, fill=False, edgecolor='#D55E00', lw=2)
       )
-  axes.set_xticks(range(count), range(1, count + 1))
-  axes.set_yticks(range(count), range(1, count + 1))
+  numbers = [str(number) for number in range(1, count + 1)]
+  axes.set_xticks(range(count), numbers)
+  axes.set_yticks(range(count), numbers)
   axes.set_xlabel('gallery of step')
   axes.set_ylabel('queries of step')
   axes.set_title(f'{title} (%)\nframed: worse than before', fontsize=10)

@@ -66,7 +66,8 @@ def make_steps(
       f'config.steps is {config.steps!r}; wanted: a tuple of the changes that '
       'each step makes to config.base.'
     )
-  base = settle_vectors(config.base, root)
+  # Locked, so that no step adds a field.
+  base = settle_vectors(config.base, root).lock()
   steps: list[Step] = []
   if base.old.path:
     steps.append(Step(1, pathlib.Path(base.old.path), None))
@@ -135,7 +136,6 @@ def _step_config(
     for name in ('model', 'epochs', 'optimizer'):
       training[name] = first[name]
   try:
-    training.lock()  # so that no field is added
     training.update(changes)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise InputError(

@@ -16,8 +16,8 @@ queries of every step on the gallery of every step.
 
   advbct chain --config=chain_glyphs --config.base.data.root=FOLDER
 
-Each step is a run of its own in WORKDIR/1, WORKDIR/2, … The same command goes on
-where it was stopped; a longer chain keeps the steps that are done."""
+Each step is a run of its own, in WORKDIR/1, WORKDIR/2, … The same command goes
+on where it was stopped; a longer chain keeps the steps that are done."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

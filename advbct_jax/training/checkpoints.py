@@ -26,7 +26,7 @@ _FOLDER = 'checkpoints'
 
 # Fields that are younger than some workdirs, as they were taken to be before.
 # The options of methods have been their defaults.
-_YOUNG_FIELDS = {
+_YOUNG_FIELDS: dict[str, dict[str, Any]] = {
   'model': {'pooling': 'auto', 'head': 'batch_norm', 'compatible_dimension': 0},
   'data': {
     'normalization': 'imagenet',

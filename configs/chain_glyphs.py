@@ -19,6 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.base = glyphs.get_config()
   config.base.method = 'bct'
   config.base.model.init_weights = 'old'
+  config.base.epochs = 20  # from weights that are trained already
+  config.base.optimizer.drop_epochs = (10, 16)
   config.steps = tuple(
     {'data': {'split': {'new_fraction': share}}} for share in (0.3, 0.6, 1.0)
   )

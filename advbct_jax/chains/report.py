@@ -121,9 +121,9 @@ def _plot_matrix(matrix: np.ndarray, title: str, path: pathlib.Path) -> None:
   from matplotlib.patches import Rectangle
 
   count = len(matrix)
-  figure = Figure(figsize=(2.2 + 0.8 * count, 1.6 + 0.8 * count))
+  figure = Figure(figsize=(1.2 + 0.8 * count, 1.4 + 0.8 * count))
   axes = figure.add_subplot()
-  drawn = axes.imshow(matrix, cmap='cividis')
+  axes.imshow(matrix, cmap='cividis')
   middle = (matrix.min() + matrix.max()) / 2
   for (row, column), value in np.ndenumerate(matrix):
     axes.text(
@@ -146,5 +146,4 @@ def _plot_matrix(matrix: np.ndarray, title: str, path: pathlib.Path) -> None:
   axes.set_ylabel('queries of step')
   axes.set_title(f'{title} (%)\nframed: worse than before', fontsize=10)
   axes.spines[:].set_visible(False)
-  figure.colorbar(drawn, shrink=0.8)
   save_figure(figure, path)

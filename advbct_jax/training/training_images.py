@@ -62,6 +62,12 @@ def open_training_images(
   # Features of one class are what `advbct prepare vectors` makes of things
   # without labels; a tie image by image can be trained on them all the same.
   unlabelled = takes_features(config.model.architecture) and not labels.any()
+  if unlabelled and data.split.new_fraction < 1:
+    raise InputError(
+      f'config.data.split.new_fraction is {data.split.new_fraction}, but the '
+      f'{len(labels)} things of {image_set.name} have no labels, of which a '
+      'share could be taken; wanted: 1.0, or labels.'
+    )
   split = (
     unlabelled_split(len(labels))
     if unlabelled

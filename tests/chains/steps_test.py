@@ -3,8 +3,10 @@
 import pytest
 
 from advbct_jax.chains.steps import check_steps, make_steps
+from advbct_jax.convert.vector_data import prepare_vectors
 from advbct_jax.errors import InputError
 from tests.chains.tiny_chain import tiny_chain
+from tests.tiny_vectors import write_files
 
 
 def plan(config, root):
@@ -78,6 +80,16 @@ def test_a_first_step_without_a_given_encoder_is_trained_as_the_old_one(
   assert (first.model.dimension, second.model.dimension) == (8, 8)
   assert first.data.split.new_fraction == second.data.split.old_fraction == 0.5
   assert second.old.path == str(tmp_path / '1')
+
+
+def test_shares_of_things_without_labels_are_refused(tmp_path):
+  files = write_files(tmp_path / 'files', labelled=('index', 'test'))
+  prepare_vectors(files / 'old', files / 'new', tmp_path / 'set')
+  config = tiny_chain(tmp_path / 'set', 0.5, 1.0)
+  with pytest.raises(
+    InputError, match=r'step 2: .* is 0\.5, but the 32 things'
+  ):
+    plan(config, tmp_path / 'chain')
 
 
 def test_a_first_step_cannot_be_tied_to_anything(vectors, tmp_path):

@@ -35,7 +35,7 @@ from advbct_jax.training.run_stores import open_run
 VECTORS = 'vectors'
 
 
-def _open_encoder(
+def open_encoder(
   path: str | pathlib.Path,
   selections: pathlib.Path,
   vectors: pathlib.Path,
@@ -54,6 +54,9 @@ def _open_encoder(
     batch_size: images at a time.
     workers: processes that decode images; 0 takes threads.
     dtype: what the encoder of a run computes in.
+
+  Raises:
+    InputError: if there is no encoder, or it isn't finished.
   """
   path = pathlib.Path(path)
   if is_workdir(path):
@@ -74,10 +77,10 @@ def _open_encoders(
   Args:
     paths: by role; None for no such.
     workdir: gets what is taken out of stores and made of files.
-    **options: of `_open_encoder`.
+    **options: of `open_encoder`.
   """
   return {
-    role: _open_encoder(
+    role: open_encoder(
       path,
       workdir / 'embeddings' / role,
       workdir / VECTORS / role,

@@ -60,6 +60,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.split = config_dict.ConfigDict()
   config.data.split.kind = 'extended_class'  # or extended_data
   config.data.split.old_fraction = 0.3
+  config.data.split.new_fraction = 1.0  # what the new encoder is trained on
   config.data.split.seed = 666
   config.data.image_size = 224
   config.data.augmentation = 'none'  # or crop_flip, affine

@@ -19,7 +19,8 @@ _FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
 _NAMES = sorted(
   '.'.join(path.relative_to(_FOLDER).with_suffix('').parts)
   for path in _FOLDER.rglob('[!_]*.py')
-  if not path.stem.startswith('comparison')  # a grid of configs
+  # Several configs in one.
+  if not path.stem.startswith(('comparison', 'chain'))
 )
 
 

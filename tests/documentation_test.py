@@ -12,7 +12,7 @@ from ml_collections.config_flags import config_path
 import pytest
 
 from advbct_jax.commands import COMMANDS
-from configs import base, comparison
+from configs import base, chain_vectors, comparison
 
 _REPOSITORY = pathlib.Path(__file__).parents[1]
 _PAGES = [
@@ -162,7 +162,9 @@ def test_fields_of_the_config_that_a_page_names_are_there(page):
   fields = re.findall(r'\bconfig((?:\.\w+)+)(?!\()', page.read_text())
   for field in {field[1:] for field in fields} - {'json'}:
     config = base.get_config()
-    if field.startswith(('base.', 'methods.', 'upgrades.', 'starts.')):
+    if field.startswith('steps'):
+      config = chain_vectors.get_config()
+    elif field.split('.')[0] in ('base', 'methods', 'upgrades', 'starts'):
       config = comparison.get_config()
     config_path.get_value(field, config)
 

@@ -14,6 +14,7 @@ COMMANDS = {
   'train': 'train an encoder that stays compatible with an old one; judge it',
   'evaluate': 'judge encoders: old, self, cross, the refresh curve',
   'compare': 'train and judge a grid of upgrades and methods',
+  'chain': 'train upgrades one after the other; judge each on each gallery',
   'tables': 'write the tables and plots of comparisons anew',
   'embed': 'embed images with a trained encoder, into stores of its run',
   'convert': 'weights and vectors come in and go out: PyTorch, FAISS, files',

@@ -103,9 +103,8 @@ def _on_cores(cores: Sequence[int]) -> Iterator[None]:
 def _count_steps(config: ml_collections.ConfigDict) -> int:
   """How many steps a training takes."""
   labels = _read_labels(config.data.root, config.data.name)
-  count = len(labels)
-  if config.data.part == 'old':
-    count = len(split_training_set(labels, **config.data.split).old_rows)
+  split = split_training_set(labels, **config.data.split)
+  count = len(split.old_rows if config.data.part == 'old' else split.new_rows)
   # The training leaves out the images of an epoch that fill no batch.
   return config.epochs * (count // config.batch_size)
 

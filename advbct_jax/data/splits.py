@@ -1,4 +1,4 @@
-"""Which part of a training set the old model knew."""
+"""Which parts of a training set the old and the new model know."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -16,18 +16,23 @@ class Split:
   """A training set as the old and the new model see it.
 
   Attributes:
-    labels: [N] int32 dense new classes.
+    labels: [N] int32 the dense new class of each image that the new model is
+      trained on, −1 for the others.
     landmarks: [C] the published landmark id of each new class.
     old_labels: [N] int32 the old model's class of each image that it was
       trained on, −1 for the others.
     old_class: [C] int32 the old model's number of each new class, −1 for a
       class that it never saw.
+    places: [C] int32 the place of each new class among all landmarks of the
+      data set, sorted. Unlike its number, it is the same in all splits, and in
+      a data set that has further landmarks of higher ids.
   """
 
   labels: np.ndarray
   landmarks: np.ndarray
   old_labels: np.ndarray
   old_class: np.ndarray
+  places: np.ndarray
 
   @property
   def classes(self) -> int:
@@ -37,16 +42,12 @@ class Split:
   @property
   def old_classes(self) -> int:
     """The number C_old of old classes."""
-    return int(self.old_class.max()) + 1
+    return int(self.old_labels.max()) + 1
 
   @property
-  def places(self) -> np.ndarray:
-    """[C] int32 the place of each class among the sorted landmarks.
-
-    Unlike its number, it is the same in all splits of a data set, and in one
-    that has further landmarks of higher ids.
-    """
-    return np.argsort(np.argsort(self.landmarks)).astype(np.int32)
+  def new_rows(self) -> np.ndarray:
+    """Positions of the images that the new model is trained on."""
+    return np.flatnonzero(self.labels >= 0)
 
   @property
   def old_rows(self) -> np.ndarray:
@@ -55,26 +56,32 @@ class Split:
 
 
 def split_training_set(
-  landmarks: np.ndarray, kind: str, old_fraction: float, seed: int
+  landmarks: np.ndarray,
+  kind: str,
+  old_fraction: float,
+  seed: int,
+  new_fraction: float = 1.0,
 ) -> Split:
-  """Chooses what the old model knows.
+  """Chooses what the old and the new model know.
 
-  `extended_class`: the old model knows a share of the classes, drawn at random,
-  and all of their images. `extended_data`: it knows all classes, and of each
-  ⌊share·n⌋ of its n images, drawn at random, at least one.
+  `extended_class`: a model knows a share of the classes, drawn at random, and
+  all of their images. `extended_data`: it knows all classes, and of each
+  ⌊share·n⌋ of its n images, drawn at random, at least one. By one seed, what a
+  smaller share has is part of what a larger one has, under the same numbers.
 
   Args:
     landmarks: [N] the landmark id of each image.
     kind: `extended_class` or `extended_data`.
-    old_fraction: the share of classes or images, between 0 and 1.
+    old_fraction: the old model's share of classes or images, more than 0.
     seed: of the draw.
+    new_fraction: the new model's share, from the old one's to 1.
 
   Returns:
     The split, with the old classes numbered first.
 
   Raises:
-    InputError: if the kind is unknown, a class has a single image, or nothing
-      would be old or nothing new.
+    InputError: if the kind is unknown, a class has a single image, nothing
+      would be old, or the old model would know more than the new one.
 
   References:
     Pan et al., CVPR 2023.
@@ -82,36 +89,45 @@ def split_training_set(
   ids, positions, counts = np.unique(
     landmarks, return_inverse=True, return_counts=True
   )
-  _require_usable(ids, counts, kind, old_fraction)
+  _require_usable(ids, counts, kind, old_fraction, new_fraction)
   random = np.random.default_rng(seed)
   order = random.permutation(len(ids))
   number = np.empty(len(ids), np.int32)
   number[order] = np.arange(len(ids), dtype=np.int32)
   labels = number[positions]
   if kind == 'extended_class':
-    old_classes = int(old_fraction * len(ids))
+    old_classes, classes = (
+      int(share * len(ids)) for share in (old_fraction, new_fraction)
+    )
     old_labels = np.where(labels < old_classes, labels, -1)
+    new_labels = np.where(labels < classes, labels, -1)
   else:
-    old_classes = len(ids)
-    quota = np.maximum((old_fraction * counts[order]).astype(int), 1)
+    old_classes = classes = len(ids)
     # Rank of every image within its class, in a random order: sorted by class
     # (`lexsort` goes by its last key first), and at random within.
     shuffled = np.lexsort((random.random(len(labels)), labels))
     rank = np.empty(len(labels), int)
     starts = np.cumsum(counts[order]) - counts[order]
     rank[shuffled] = np.arange(len(labels)) - starts[labels[shuffled]]
-    old_labels = np.where(rank < quota[labels], labels, -1)
+    old_labels, new_labels = (
+      np.where(rank < quota[labels], labels, -1)
+      for quota in (
+        np.maximum((share * counts[order]).astype(int), 1)
+        for share in (old_fraction, new_fraction)
+      )
+    )
   if old_classes == 0:
     raise InputError(
       f'the old part of the split is empty: {old_fraction} of {len(ids)} '
       'classes is less than one. Raise config.data.split.old_fraction.'
     )
-  numbers = np.arange(len(ids), dtype=np.int32)
+  numbers = np.arange(classes, dtype=np.int32)
   return Split(
-    labels=labels,
-    landmarks=ids[order],
+    labels=new_labels.astype(np.int32),
+    landmarks=ids[order[:classes]],
     old_labels=old_labels.astype(np.int32),
     old_class=np.where(numbers < old_classes, numbers, -1).astype(np.int32),
+    places=order[:classes].astype(np.int32),
   )
 
 
@@ -124,7 +140,7 @@ def unlabelled_split(count: int) -> Split:
     count: the number of things N.
   """
   zeros, one = np.zeros(count, np.int32), np.zeros(1, np.int32)
-  return Split(zeros, one, zeros, one)
+  return Split(zeros, one, zeros, one, one)
 
 
 def split_by_old_labels(
@@ -146,6 +162,7 @@ def split_by_old_labels(
       different ones.
   """
   known = np.flatnonzero(np.array(names) != '')
+  trained = np.isin(known, split.new_rows)
   if not known.size:
     raise InputError(
       f'{source}: none of the {len(names)} images has a label. Wanted: the old '
@@ -156,6 +173,7 @@ def split_by_old_labels(
   old_labels = np.full(len(names), -1, np.int32)
   old_labels[known] = number
   old_class = np.full(split.classes, -1, np.int32)
+  known, number = known[trained], number[trained]
   old_class[split.labels[known]] = number
   torn = known[old_class[split.labels[known]] != number]
   if torn.size:
@@ -171,16 +189,21 @@ def split_by_old_labels(
 
 
 def _require_usable(
-  ids: np.ndarray, counts: np.ndarray, kind: str, old_fraction: float
+  ids: np.ndarray,
+  counts: np.ndarray,
+  kind: str,
+  old_fraction: float,
+  new_fraction: float,
 ) -> None:
   if kind not in SPLITS:
     raise InputError(
       f'config.data.split.kind is {kind!r}; wanted: {" or ".join(SPLITS)}.'
     )
-  if not 0 < old_fraction < 1:
+  if not 0 < old_fraction <= new_fraction <= 1:
     raise InputError(
-      f'config.data.split.old_fraction is {old_fraction}; wanted: a share '
-      'between 0 and 1, 0.3 in the paper.'
+      f'config.data.split.old_fraction is {old_fraction} and new_fraction '
+      f'{new_fraction}; wanted: shares between 0 and 1 (0.3 and 1 in the '
+      'paper), the old one at most the new one.'
     )
   if len(ids) < 2:
     raise InputError(

@@ -52,7 +52,8 @@ class OldSide:
   Attributes:
     embeddings: [N, D_old] float32 of every row of the image set, not
       normalised.
-    labels: [N] int32 the class of every row, as the new encoder numbers them.
+    labels: [N] int32 the class of every row, as the new encoder numbers them;
+      −1 for an image that it is not trained on.
     old_labels: [N] int32 the same as the old model numbers them; −1 for an
       image that it was not trained on.
     model: its classes and classifier.

@@ -107,7 +107,7 @@ def credible_embeddings(
 
   Args:
     embeddings: [N, D] old embeddings, not normalised.
-    labels: [N] classes.
+    labels: [N] classes, −1 for none, of which nothing is credible.
     share: q, of each class of n embeddings ⌈q·n⌉ are credible.
 
   Returns:
@@ -122,8 +122,9 @@ def credible_embeddings(
   [True, True, True, False]
   """
   order = np.argsort(labels, kind='stable')
-  counts = np.bincount(labels)
-  starts = np.cumsum(counts) - counts
+  counts = np.bincount(labels[labels >= 0])
+  # Those of no class come first.
+  starts = len(labels) - counts.sum() + np.cumsum(counts) - counts
   credible = np.zeros(len(labels), bool)
   for start, count in zip(starts, counts, strict=True):
     members = order[start : start + count]

@@ -91,8 +91,9 @@ class PerturbedPrototypes(Method):
   ) -> Memory:
     """Moves the prototypes anew, away from the new ones of now too."""
     del memory
-    embeddings = unit_rows(embed()[:, : self.compatible_dimension])
-    new = unit_rows(class_means(embeddings, side.labels, self.classes))
+    trained = side.labels >= 0
+    embeddings = unit_rows(embed()[trained, : self.compatible_dimension])
+    new = unit_rows(class_means(embeddings, side.labels[trained], self.classes))
     old = unit_rows(np.asarray(side.model.statistics.center))
     own = np.asarray(side.model.old_class)
     return {'prototypes': self._perturbed(old, new, own)}

@@ -112,12 +112,15 @@ class UniBCT(Method):
   ) -> Memory:
     """Refines the prototypes by what the new encoder says by now."""
     del memory
+    trained = side.labels >= 0
     refined = propagate(
-      transition(embed(), self.temperature, self.neighbors),
-      unit_rows(side.embeddings),
+      transition(embed()[trained], self.temperature, self.neighbors),
+      unit_rows(side.embeddings[trained]),
       self.propagation,
     )
-    return {'prototypes': class_means(refined, side.labels, self.classes)}
+    return {
+      'prototypes': class_means(refined, side.labels[trained], self.classes)
+    }
 
   @nn.compact
   def __call__(

@@ -84,16 +84,18 @@ def check_independent_config(
       'rotation can be folded; wanted: batch_norm or linear.'
     )
   there, here = describe_start(theirs), describe_start(config)
-  # The split's seed numbers the classes, and so the classifier's columns.
+  # The split numbers the classes, and so the classifier's columns.
   there |= {
     'method': theirs.get('method'),
     'part': theirs.data.part,
     'data.split.seed': theirs.data.split.seed,
+    'data.split.new_fraction': theirs.data.split.new_fraction,
   }
   here |= {
     'method': 'independent',
     'part': config.data.part,
     'data.split.seed': config.data.split.seed,
+    'data.split.new_fraction': config.data.split.new_fraction,
   }
   if differing := [field for field in here if there[field] != here[field]]:
     raise InputError(

@@ -1,6 +1,6 @@
 """Training states on disk, and encoders taken from them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import inspect
@@ -26,12 +26,13 @@ _FOLDER = 'checkpoints'
 
 # Fields that are younger than some workdirs, as they were taken to be before.
 # The options of methods have been their defaults.
-_YOUNG_FIELDS = {
+_YOUNG_FIELDS: dict[str, dict[str, Any]] = {
   'model': {'pooling': 'auto', 'head': 'batch_norm', 'compatible_dimension': 0},
   'data': {
     'normalization': 'imagenet',
     'resampling': 'bilinear',
     'features': '',
+    'split': {'new_fraction': 1.0},
   },
   'optimizer': {'name': 'sgd', 'schedule': 'drops', 'warmup_epochs': 0.0},
   'old': {'method': 'independent'},
@@ -171,7 +172,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     for part in (config.get('old', {}), config):
       for name, fields in (_YOUNG_FIELDS | _options()).items():
         if name in part:
-          part[name] = fields | part[name]
+          part[name] = _filled(part[name], fields)
     config.setdefault('aligned', {'path': ''})
     return ml_collections.ConfigDict(config)
   except (AttributeError, OSError, TypeError, ValueError) as error:
@@ -179,6 +180,15 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
       f'{path}: cannot read the config of a run ({error}). Wanted: the '
       '--workdir that the training was given.'
     ) from error
+
+
+def _filled(part: dict[str, Any], young: Mapping[str, Any]) -> dict[str, Any]:
+  """A part of a config, with the fields that it lacks."""
+  filled = {**young, **part}
+  for name, fields in young.items():
+    if isinstance(fields, Mapping):
+      filled[name] = _filled(part.get(name, {}), fields)
+  return filled
 
 
 def _options() -> dict[str, dict[str, Any]]:

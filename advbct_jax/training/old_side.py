@@ -322,8 +322,7 @@ def _old_store_of_run(
     )
     return embed_training_images(path, config, images)
   if differences := differences_between(
-    {'split': theirs.data.split.to_dict(), 'part': theirs.data.part},
-    {'split': config.data.split.to_dict(), 'part': 'old'},
+    _known_part(theirs.data, theirs.data.part), _known_part(config.data, 'old')
   ):
     raise InputError(
       f'{path}: the old encoder was trained on another part of the data than '
@@ -340,6 +339,20 @@ def _old_store_of_run(
       'known there. Wanted: the same train_clean.csv for both.'
     )
   return embed_training_images(path, config, images)
+
+
+def _known_part(
+  data: ml_collections.ConfigDict, part: str
+) -> dict[str, object]:
+  """What tells apart two parts of the same images, by a config's `data`."""
+  split = data.split
+  return {
+    'split.kind': split.kind,
+    'split.seed': split.seed,
+    'share of the training set': (
+      split.old_fraction if part == 'old' else split.new_fraction
+    ),
+  }
 
 
 def embed_training_images(

@@ -49,7 +49,7 @@ class TrainingSet:
   Attributes:
     load: gives images, or stored features, by their row.
     rows: [n] the rows of the image set to train on.
-    labels: [N] int32 the class of every row.
+    labels: [N] int32 the class of every row, −1 for rows to leave out.
     classes: the number C of classes.
     places: [C] of each class its place among all labels of the data set; None
       for its number.
@@ -199,7 +199,7 @@ class Run:
     two encoders without any loss. That would be the case in extended-data.
     """
     data = self.config.data
-    same_classes = data.split.kind == 'extended_data'
+    same_classes = has_same_classes(data.split)
     return self.config.seed + _OLD_DRAWS * (same_classes and data.part == 'old')
 
   def check(self) -> None:
@@ -305,6 +305,17 @@ def _take_as_stored(features: jax.Array, keys: jax.Array) -> jax.Array:
   """Features need no more preparation; `keys` are for augmenting images."""
   del keys
   return features
+
+
+def has_same_classes(split: ml_collections.ConfigDict) -> bool:
+  """Whether the old and the new encoder are trained on the same classes.
+
+  Args:
+    split: the `data.split` of a config.
+  """
+  return (
+    split.kind == 'extended_data' or split.old_fraction == split.new_fraction
+  )
 
 
 def compatible_dimension(model: ml_collections.ConfigDict) -> int:

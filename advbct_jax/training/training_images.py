@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 
 import ml_collections
-import numpy as np
 
 from advbct_jax.data import gldv2
 from advbct_jax.data.image_checks import check_images
@@ -30,7 +29,7 @@ class TrainingImages:
   load: Loader
 
   def training_set(self, part: str) -> TrainingSet:
-    """What a model of the old (`old`) or of all data (`all`) is trained on."""
+    """What the old model (`old`) or the new one (`all`) is trained on."""
     split = self.split
     if part == 'old':
       return TrainingSet(
@@ -41,9 +40,12 @@ class TrainingImages:
         split.places[: split.old_classes],  # old classes are numbered first
       )
     if part == 'all':
-      rows = np.arange(len(split.labels))
       return TrainingSet(
-        self.load, rows, split.labels, split.classes, split.places
+        self.load,
+        split.new_rows,
+        split.labels,
+        split.classes,
+        split.places,
       )
     raise InputError(f'config.data.part is {part!r}; wanted: all or old.')
 
@@ -70,13 +72,20 @@ def open_training_images(
   # Features of one class are what `advbct prepare vectors` makes of things
   # without labels; a tie image by image can be trained on them all the same.
   unlabelled = takes_features(config.model.architecture) and not labels.any()
+  if unlabelled and data.split.new_fraction < 1:
+    raise InputError(
+      f'config.data.split.new_fraction is {data.split.new_fraction}, but the '
+      f'{len(labels)} things of {image_set.name} have no labels, of which a '
+      'share could be taken; wanted: 1.0, or labels.'
+    )
   split = (
     unlabelled_split(len(labels))
     if unlabelled
     else split_training_set(labels, **data.split)
   )
   print(
-    f'{image_set.name}: {len(image_set)} images of {split.classes} classes; '
+    f'{image_set.name}: {len(split.new_rows)} images of {split.classes} '
+    'classes; '
     f'the old model knows {len(split.old_rows)} of {split.old_classes} '
     f'({data.split.kind})'
   )

@@ -18,6 +18,7 @@ from advbct_jax.training.checkpoints import latest_step
 from advbct_jax.training.head_start import check_head_start, head_start
 from advbct_jax.training.loop import Judge, train
 from advbct_jax.training.old_side import (
+  check_old_encoder,
   check_old_side,
   check_other_stores,
   old_config,
@@ -67,7 +68,7 @@ def _train_upgrade(
   images = open_training_images(
     config, check=latest_step(workdir) is None, workdir=workdir
   )
-  _planned_run(config, images)
+  plan_run(config, images)
   old, start = None, None
   if find_method(config.method).needs_old_model:
     old, encoder = prepare_old_side(config, workdir, images)
@@ -99,7 +100,7 @@ def describe_upgrade(
   """
   require_same_run(workdir, config)
   images = open_training_images(config, check=True, workdir=workdir)
-  run = _planned_run(config, images)
+  run = plan_run(config, images)
   text = []
   if find_method(config.method).needs_old_model:
     if config.old.path:
@@ -115,17 +116,28 @@ def describe_upgrade(
   return '\n'.join([*text, summarize(run, images.image_set.name)])
 
 
-def _planned_run(
-  config: ml_collections.ConfigDict, images: TrainingImages
+def plan_run(
+  config: ml_collections.ConfigDict,
+  images: TrainingImages,
+  theirs: ml_collections.ConfigDict | None = None,
 ) -> Run:
   """The run of a config with an old side of the right shapes, all zero.
+
+  Args:
+    config: of the experiment.
+    images: of the experiment.
+    theirs: the config that will train the old encoder, where `config.old.path`
+      names one that is not there yet.
 
   Raises:
     InputError: if anything that the config names cannot be used.
   """
   old = None
   if find_method(config.method).needs_old_model:
-    check_old_side(config, images)
+    if theirs is None:
+      check_old_side(config, images)
+    else:
+      check_old_encoder(config, theirs)
     check_other_stores(config)
     if config.model.init_weights == ALIGNED:
       check_independent(config, images)

@@ -64,6 +64,20 @@ def test_extended_data_takes_30_percent_of_each_class_and_one_at_least():
 
 
 @pytest.mark.parametrize('kind', ['extended_class', 'extended_data'])
+def test_a_smaller_share_is_part_of_a_larger_one_by_the_same_numbers(kind):
+  first = split_training_set(LANDMARKS, kind, 0.3, 666, new_fraction=0.6)
+  second = split_training_set(LANDMARKS, kind, 0.6, 666)
+  np.testing.assert_array_equal(first.labels, second.old_labels)
+  np.testing.assert_array_equal(first.new_rows, second.old_rows)
+  assert first.classes == second.old_classes
+  np.testing.assert_array_equal(
+    first.landmarks, second.landmarks[: first.classes]
+  )
+  assert set(first.old_rows) < set(first.new_rows) < set(second.new_rows)
+  assert len(second.new_rows) == len(LANDMARKS)
+
+
+@pytest.mark.parametrize('kind', ['extended_class', 'extended_data'])
 def test_the_seed_decides(kind):
   first, again, other = _split(kind), _split(kind), _split(kind, seed=1)
   for name in ('labels', 'landmarks', 'old_labels', 'old_class'):
@@ -95,8 +109,9 @@ def test_which_images_of_a_class_are_old_is_drawn_at_random():
     (
       LANDMARKS,
       'extended_class',
-      1.0,
-      'config.data.split.old_fraction is 1.0; wanted: a share between 0 and 1',
+      1.5,
+      'config.data.split.old_fraction is 1.5 and new_fraction 1.0; wanted: '
+      'shares between 0 and 1',
     ),
     (
       LANDMARKS,
@@ -142,6 +157,18 @@ def test_old_labels_may_join_new_classes_and_leave_images_out():
     old = known.old_labels[row]
     assert old == known.old_class[split.labels[row]]
     assert sorted(set(groups))[old] == names[row]
+
+
+def test_old_labels_may_know_what_the_new_model_is_not_trained_on():
+  split = split_training_set(LANDMARKS, 'extended_class', 0.3, 666, 0.6)
+  names = [f'class {landmark}' for landmark in LANDMARKS]
+  known = split_by_old_labels(split, names, pathlib.Path('labels.txt'))
+  assert (known.classes, known.old_classes) == (7, 13)
+  assert (known.old_labels >= 0).all()
+  order = sorted({f'class {landmark}' for landmark in LANDMARKS})
+  assert [order[number] for number in known.old_class] == [
+    f'class {landmark}' for landmark in split.landmarks
+  ]
 
 
 def test_a_landmark_of_two_old_classes_is_refused():

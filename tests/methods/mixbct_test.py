@@ -98,6 +98,16 @@ def test_of_each_class_those_nearest_to_its_mean_are_credible():
     assert set(np.flatnonzero(found & (label == LABELS))) == set(wanted)
 
 
+def test_what_the_new_encoder_is_not_trained_on_is_not_credible():
+  labels = np.where(np.arange(len(LABELS)) % 5 == 1, -1, LABELS)
+  found = credible_embeddings(STORED, labels, 0.6)
+  rows = np.flatnonzero(labels >= 0)
+  wanted = credible_embeddings(STORED[rows], labels[rows], 0.6)
+  np.testing.assert_array_equal(found[rows], wanted)
+  assert wanted.any()
+  assert not found[labels < 0].any()
+
+
 def test_nothing_is_replaced_where_nothing_is_credible():
   outcome, _, _ = _apply(batch_of(NEW, LABELS, STORED), credible=0.0)
   assert float(outcome.metrics['replaced']) == 0

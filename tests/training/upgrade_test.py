@@ -161,8 +161,8 @@ def test_an_old_encoder_of_another_split_is_refused(config, finished, tmp_path):
   assert str(refused.value) == (
     f'{finished}/old: the old encoder was trained on another part of the data '
     'than this config thinks:\n'
+    '  share of the training set: 0.5 there, 0.25 here\n'
     "  split.kind: 'extended_class' there, 'extended_data' here\n"
-    '  split.old_fraction: 0.5 there, 0.25 here\n'
     'Name another config.old.path, or set config.data.split to that of the old '
     'encoder.'
   )

@@ -1,0 +1,27 @@
+"""A chain of three encoders of handwritten characters.
+
+  advbct chain --config=chain_glyphs --config.base.data.root=GLYPHS
+
+GLYPHS is the data of configs/glyphs.py. The first encoder is trained on 30% of
+the classes without any tie, the second on 60% and the third on all, each with
+BCT from the weights of the one before it.
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+from configs import glyphs
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Returns BCT from the old weights, twice."""
+  config = config_dict.ConfigDict()
+  config.base = glyphs.get_config()
+  config.base.method = 'bct'
+  config.base.model.init_weights = 'old'
+  config.base.epochs = 20  # from weights that are trained already
+  config.base.optimizer.drop_epochs = (10, 16)
+  config.steps = tuple(
+    {'data': {'split': {'new_fraction': share}}} for share in (0.3, 0.6, 1.0)
+  )
+  return config

@@ -5,6 +5,17 @@
 GLYPHS is the data of configs/glyphs.py. The first encoder is trained on 30% of
 the classes without any tie, the second on 60% and the third on all, each with
 BCT from the weights of the one before it.
+
+Measured by this command (one seed, CPU; mAP@100 of the Private queries; queries
+down, galleries across):
+
+         1      2      3
+  1  32.10  26.06  25.14
+  2  28.22  39.33  36.68
+  3  26.89  37.68  46.24
+
+Average compatibility 0.000, average accuracy 35.08: each step loses some points
+on each earlier gallery.
 """
 
 import ml_collections

@@ -101,7 +101,11 @@ def _plot(results: dict[str, Any], path: pathlib.Path) -> None:
   """Draws the curves of each data set side by side."""
   from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(0.8 + 4.4 * len(results), 4.6))
+  columns = min(1 + len(results), 4)  # of the legend, as many as find room
+  lines = max(len(measured['curves']) for measured in results.values())
+  figure = Figure(
+    figsize=(1.2 + 4.8 * len(results), 4 + 0.2 * -(-lines // columns))
+  )
   panels = figure.subplots(1, len(results), squeeze=False)[0]
   for axes, (name, measured) in zip(panels, results.items(), strict=True):
     for number, curve in enumerate(measured['curves']):
@@ -127,7 +131,7 @@ def _plot(results: dict[str, Any], path: pathlib.Path) -> None:
   figure.legend(
     *panels[0].get_legend_handles_labels(),
     loc='outside lower center',
-    ncols=3,
+    ncols=columns,
     frameon=False,
     fontsize=8,
   )

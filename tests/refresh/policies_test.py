@@ -13,7 +13,6 @@ from advbct_jax.refresh.policies import (
   label_policy,
   predicted,
 )
-from advbct_jax.refresh.policies.cascade import Cascade
 from advbct_jax.refresh.policies.one_space import Old
 from advbct_jax.refresh.policies.predicted import (
   Predict,
@@ -61,7 +60,17 @@ def test_a_prediction_from_a_handful_of_pairs_is_refused():
 
 
 @pytest.mark.parametrize(
-  'name', ['best', 'cascade:many', 'cascade:50:2', 'cascade:', 'auto:5', '']
+  'name',
+  [
+    'best',
+    'cascade:0',
+    'cascade_new:-1',
+    'cascade:many',
+    'cascade:50:2',
+    'cascade:',
+    'auto:5',
+    '',
+  ],
 )
 def test_an_unknown_policy_is_refused(name):
   with pytest.raises(InputError, match='wanted: '):
@@ -77,7 +86,6 @@ def test_an_unknown_policy_is_refused(name):
     PredictInterpolate(old_weight=-1),
     PredictInterpolate(old_weight=float('nan')),
     Predict(penalty=0),
-    Cascade(budget=0),
   ],
 )
 def test_a_weight_out_of_range_is_refused(policy):

@@ -25,22 +25,20 @@ class Cascade(Policy):
   needs_old = True
   label = 'cascade'
 
+  def __post_init__(self) -> None:
+    if self.budget < 1:
+      raise InputError(
+        f'refresh: a cascade with a budget of {self.budget} was asked for; '
+        'wanted: at least 1 of the first results to re-embed for a query.'
+      )
+
   @property
   def part_of(self) -> Policy:
     """What finds the first results."""
     return Auto()
 
   def fit(self, pairs: KnownPairs) -> OldPart:
-    """Fits what finds the first results.
-
-    Raises:
-      InputError: if the budget is not above zero.
-    """
-    if self.budget < 1:
-      raise InputError(
-        f'refresh: a cascade with a budget of {self.budget} was asked for; '
-        'wanted: at least 1 of the first results to re-embed for a query.'
-      )
+    """Fits what finds the first results."""
     return self.part_of.fit(pairs)
 
 

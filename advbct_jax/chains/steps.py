@@ -9,7 +9,11 @@ import ml_collections
 from advbct_jax.errors import InputError
 from advbct_jax.experiment import settle_vectors
 from advbct_jax.methods import find_method
-from advbct_jax.training.config_checks import check_config
+from advbct_jax.training.config_checks import (
+  change_config,
+  check_config,
+  read_field,
+)
 from advbct_jax.training.old_side import check_old_encoder, require_width
 from advbct_jax.training.run import Run, has_same_classes
 from advbct_jax.training.run_stores import encoder_width
@@ -135,15 +139,9 @@ def _step_config(
     first = base.old.copy_and_resolve_references()
     for name in ('model', 'epochs', 'optimizer'):
       training[name] = first[name]
-  try:
-    training.update(changes)
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise InputError(
-      f'its change of config.base fails: {error}. Wanted: fields of '
-      'config.base, with values of their types.'
-    ) from error
+  change_config(training, changes)
   for name in _SHARED:
-    if _field(training, name) != _field(base, name):
+    if read_field(training, name) != read_field(base, name):
       raise InputError(
         f'it changes {name}, which all steps share; wanted: that in '
         'config.base alone.'
@@ -173,9 +171,3 @@ def _step_config(
   if has_same_classes(split) and training.seed == base.seed:
     training.seed += len(before)
   return training
-
-
-def _field(config: ml_collections.ConfigDict, name: str) -> object:
-  for part in name.split('.'):
-    config = config[part]
-  return config

@@ -16,6 +16,7 @@ from advbct_jax.adapters.kinds import ADAPTERS
 from advbct_jax.errors import InputError
 from advbct_jax.methods import METHODS
 from advbct_jax.refresh.policies import find_policies
+from advbct_jax.training.config_checks import change_config
 from advbct_jax.training.old_side import old_config
 
 # The folders of encoders that cells share.
@@ -297,13 +298,7 @@ def _changed(
   training = config.base.copy_and_resolve_references()
   training.seed = seed
   for change in changes:
-    try:
-      training.update(change)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-      raise InputError(
-        f'a change that the comparison makes to config.base fails: {error}. '
-        'Wanted: fields of config.base, with values of their types.'
-      ) from error
+    change_config(training, change)
   return training
 
 

@@ -119,3 +119,19 @@ def _extent(
     largest,
     kept_count,
   )
+
+
+def class_means(
+  values: np.ndarray, labels: np.ndarray, classes: int
+) -> np.ndarray:
+  """[C, D] float32 the mean of [N, D] values over each of C classes.
+
+  A class without any has zeros.
+
+  >>> class_means(np.array([[1.0], [3.0]]), np.array([1, 1]), 2).tolist()
+  [[0.0], [2.0]]
+  """
+  total = np.zeros((classes, values.shape[1]))
+  np.add.at(total, labels, values)
+  counts = np.bincount(labels, minlength=classes)
+  return (total / np.maximum(counts, 1)[:, None]).astype(np.float32)

@@ -30,6 +30,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from advbct_jax.embeddings.class_statistics import class_means
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.methods.margins import CosFace
 from advbct_jax.methods.method import (
@@ -42,7 +43,7 @@ from advbct_jax.methods.method import (
   Outcome,
   Progress,
 )
-from advbct_jax.methods.unibct import class_means, prototype_loss
+from advbct_jax.methods.unibct import prototype_loss
 
 
 class PerturbedPrototypes(Method):

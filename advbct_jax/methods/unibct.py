@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from advbct_jax.embeddings.class_statistics import class_means
 from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 from advbct_jax.methods.margins import ArcFace, Margin
@@ -190,19 +191,3 @@ def prototype_loss(
     margin(cosine, classes), classes
   )
   return global_mean(loss, classes >= 0, axis_name)
-
-
-def class_means(
-  values: np.ndarray, labels: np.ndarray, classes: int
-) -> np.ndarray:
-  """[C, D] float32 the mean of [N, D] values over each of C classes.
-
-  A class without any has zeros.
-
-  >>> class_means(np.array([[1.0], [3.0]]), np.array([1, 1]), 2).tolist()
-  [[0.0], [2.0]]
-  """
-  total = np.zeros((classes, values.shape[1]))
-  np.add.at(total, labels, values)
-  counts = np.bincount(labels, minlength=classes)
-  return (total / np.maximum(counts, 1)[:, None]).astype(np.float32)

@@ -85,7 +85,7 @@ def _require_features(config: ml_collections.ConfigDict) -> None:
 
 def _require_known(config: ml_collections.ConfigDict, known: dict) -> None:
   for name, values in known.items():
-    value = _field(config, name)
+    value = read_field(config, name)
     if value not in values:
       raise InputError(
         f'config.{name} is {value!r}; wanted: one of {", ".join(values)}.'
@@ -94,12 +94,32 @@ def _require_known(config: ml_collections.ConfigDict, known: dict) -> None:
 
 def _require_positive(config: ml_collections.ConfigDict, *names: str) -> None:
   for name in names:
-    value = _field(config, name)
+    value = read_field(config, name)
     if value <= 0:
       raise InputError(f'config.{name} is {value}; wanted: more than 0.')
 
 
-def _field(config: ml_collections.ConfigDict, name: str) -> Any:
+def read_field(config: ml_collections.ConfigDict, name: str) -> Any:
+  """A field of a config by its whole name, such as `data.split.kind`."""
   for part in name.split('.'):
     config = config[part]
   return config
+
+
+def change_config(config: ml_collections.ConfigDict, change: object) -> None:
+  """Makes a change that a grid or a chain names.
+
+  Args:
+    config: a copy of its `config.base`, which is changed.
+    change: fields and values, parts within parts.
+
+  Raises:
+    InputError: if there is no such field, or a value is of another type.
+  """
+  try:
+    config.update(change)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise InputError(
+      f'a change of config.base fails: {error}. Wanted: fields of config.base, '
+      'with values of their types.'
+    ) from error

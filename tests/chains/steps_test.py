@@ -20,9 +20,9 @@ def plan(config, root):
   [
     ((), 'config.steps has 0 steps, .* wanted: two encoders at least'),
     ('0.5', "config.steps is '0.5'; wanted: a tuple"),
-    (({'epoch': 3},), r'step 2: its change of config.base fails: .*epoch'),
-    (({'epochs': 'many'},), 'step 2: its change of config.base fails'),
-    ((3,), 'step 2: its change of config.base fails'),
+    (({'epoch': 3},), r'step 2: a change of config.base fails: .*epoch'),
+    (({'epochs': 'many'},), 'step 2: a change of config.base fails'),
+    ((3,), 'step 2: a change of config.base fails'),
     (({}, {'method': 'magic'}), "step 3: .*'magic'"),
     (({}, {'epochs': 0}), 'step 3: config.epochs is 0'),
     (

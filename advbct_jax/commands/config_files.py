@@ -121,6 +121,16 @@ def define_config(
   return arguments
 
 
+def define_workdir(values: flags.FlagValues) -> None:
+  """Defines the flag `--workdir`, of which `default_workdir` is the default."""
+  flags.DEFINE_string(
+    'workdir',
+    None,
+    'where everything goes; runs/CONFIG by default',
+    flag_values=values,
+  )
+
+
 def default_workdir(values: flags.FlagValues) -> pathlib.Path:
   """`runs/` and the config's name, where results go unless said otherwise."""
   name = config_flags.get_config_filename(values['config'])

@@ -7,7 +7,11 @@ import sys
 from absl import flags
 
 from advbct_jax.command_line import exit_with_message
-from advbct_jax.commands.config_files import default_workdir, define_config
+from advbct_jax.commands.config_files import (
+  default_workdir,
+  define_config,
+  define_workdir,
+)
 from advbct_jax.commands.parsing import parse_flags
 
 _DESCRIPTION = """\
@@ -44,12 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse(arguments: Sequence[str]) -> flags.FlagValues:
   """Reads the command line, or ends the program."""
   values = flags.FlagValues()
-  flags.DEFINE_string(
-    'workdir',
-    None,
-    'where everything goes; runs/CONFIG by default',
-    flag_values=values,
-  )
+  define_workdir(values)
   flags.DEFINE_bool(
     'dry_run',
     False,

@@ -8,7 +8,7 @@ import ml_collections
 
 from advbct_jax.adapters.adapter import save_adapter
 from advbct_jax.adapters.fitting import fit_adapter
-from advbct_jax.adapters.kinds import check_widths, find_kind
+from advbct_jax.adapters.kinds import check_widths
 from advbct_jax.comparison.grid import ADAPTER_POLICY, Job, stores_of
 from advbct_jax.comparison.runner import is_done
 from advbct_jax.data import gldv2
@@ -55,9 +55,9 @@ def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
   config = _config_of(job, root)
   if job.trains:
     train_upgrade(config, workdir)
-  encoder = workdir if job.trains else _independent_encoder(job, root)
-  # Cells at the same time then only read what a shared encoder has embedded.
-  if job.cell is None:
+  encoder = _judged_encoder(job, root)
+  # Cells at the same time then only read what was embedded here.
+  if job.cell is None or job.is_adapted:
     images = open_training_images(config, check=False)
     embed_training_images(encoder, config, images)
   adapter = _fit(job, root, workdir / 'adapter') if job.adapter else None
@@ -114,10 +114,17 @@ def _compares(job: Job) -> bool:
   return new == old
 
 
+def _judged_encoder(job: Job, root: pathlib.Path) -> pathlib.Path:
+  """Where the new encoder lies, trained here or given."""
+  return root / job.encoder if job.encoder else _features(job)
+
+
 def _independent_encoder(job: Job, root: pathlib.Path) -> pathlib.Path:
-  """Where the independent encoder of a cell lies, trained here or given."""
-  if job.independent:
-    return root / job.independent
+  """Where the independent encoder of a training lies, trained here or given."""
+  return root / job.independent if job.independent else _features(job)
+
+
+def _features(job: Job) -> pathlib.Path:
   return pathlib.Path(job.config.data.features)
 
 
@@ -151,9 +158,9 @@ def check_jobs(jobs: Sequence[Job]) -> None:
       if job.adapter:
         check_widths(
           job.adapter,
-          _independent_width(job),
+          _judged_width(job),
           _old_width(job, configs),
-          find_kind(job.adapter).directions[0],
+          job.direction,
         )
       elif job.cell and job.trains:
         if job.old:
@@ -175,8 +182,8 @@ def _old_width(
   return encoder_width(job.config.old.path, job.config.data.name)
 
 
-def _independent_width(job: Job) -> int:
-  if job.independent:
+def _judged_width(job: Job) -> int:
+  if job.encoder:
     return job.config.model.dimension
   return encoder_width(job.config.data.features, job.config.data.name)
 
@@ -226,9 +233,12 @@ def _fit(job: Job, root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
   # So that nothing that is judged on is among the pairs.
   new, old = (
     _training_store(encoder, job.config.data.name)
-    for encoder in (_independent_encoder(job, root), _old_encoder(job, root))
+    for encoder in (_judged_encoder(job, root), _old_encoder(job, root))
   )
-  save_adapter(fit_adapter(job.adapter, new, old, seed=job.seed), path)
+  adapter = fit_adapter(
+    job.adapter, new, old, seed=job.seed, direction=job.direction
+  )
+  save_adapter(adapter, path)
   return path
 
 

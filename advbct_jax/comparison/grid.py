@@ -13,6 +13,7 @@ from typing import Any
 import ml_collections
 
 from advbct_jax.adapters.kinds import ADAPTERS
+from advbct_jax.comparison.starts import FRESH, read_start
 from advbct_jax.errors import InputError
 from advbct_jax.methods import METHODS
 from advbct_jax.refresh.policies import find_policies
@@ -38,28 +39,40 @@ class Job:
     cell: None for a shared training.
     seed: of its training.
     config: of the training, and of how to judge.
-    trains: whether it trains; a cell of `independent` judges a shared encoder.
+    encoder: the name of the job whose encoder is judged: its own if it trains,
+      another's for a cell of `independent` or of an adapter, '' for given
+      vectors.
     old: the name of the old encoder's job, '' where there is none.
     independent: the name of the independent encoder's job, '' where it takes
-      no part or isn't trained.
-    adapter: fitted between the two, '' for none.
+      no part in the training or isn't trained.
+    adapter: fitted between the old encoder and the judged one, '' for none.
+    direction: of the adapter, '' where there is none.
     policies: of refresh, that the cell is judged by as well.
+    is_adapted: whether adapters are fitted to what it trains.
   """
 
   name: str
   cell: Cell | None
   seed: int
   config: ml_collections.ConfigDict
-  trains: bool = True
+  encoder: str
   old: str = ''
   independent: str = ''
   adapter: str = ''
+  direction: str = ''
   policies: tuple[str, ...] = ()
+  is_adapted: bool = False
+
+  @property
+  def trains(self) -> bool:
+    """Whether the encoder that it judges is its own."""
+    return self.encoder == self.name
 
   @property
   def needs(self) -> tuple[str, ...]:
     """The jobs that come first."""
-    return tuple(name for name in (self.old, self.independent) if name)
+    names = dict.fromkeys((self.old, self.independent, self.encoder))
+    return tuple(name for name in names if name not in ('', self.name))
 
 
 def stores_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
@@ -85,13 +98,16 @@ def make_jobs(config: ml_collections.ConfigDict) -> list[Job]:
       none that `base` or its encoders can take.
   """
   jobs: dict[str, Job] = {}
-  for seed, (cell, policies) in itertools.product(
-    config.seeds, _cells(config).items()
-  ):
+  cells = _cells(config)
+  for seed, cell in itertools.product(config.seeds, cells):
     # Most cells share encoders.
-    for job in _jobs_of_cell(config, cell, policies, seed, jobs):
+    for job in _jobs_of_cell(config, cell, cells, seed, jobs):
       jobs.setdefault(job.name, job)
-  return list(jobs.values())
+  adapted = {job.encoder for job in jobs.values() if job.adapter}
+  return [
+    dataclasses.replace(job, is_adapted=job.name in adapted)
+    for job in jobs.values()
+  ]
 
 
 def select(jobs: Sequence[Job], only: Sequence[str]) -> list[Job]:
@@ -106,8 +122,7 @@ def select(jobs: Sequence[Job], only: Sequence[str]) -> list[Job]:
   Raises:
     InputError: if one of them fits no cell.
   """
-  by_name = {job.name: job for job in jobs}
-  wanted: dict[str, Job] = {}
+  wanted: set[str] = set()
   for part in only or ['']:
     # Whole parts of a name alone: bct is not to take advbct with it.
     named = [
@@ -119,9 +134,11 @@ def select(jobs: Sequence[Job], only: Sequence[str]) -> list[Job]:
         f'--only={part}: no cell has that in its name; wanted: parts of '
         f'UPGRADE/METHOD/START/SEED, such as {cells or "those of a block"}.'
       )
-    for job in named if part else jobs:
-      wanted |= {need: by_name[need] for need in job.needs}
-      wanted[job.name] = job
+    wanted.update(job.name for job in (named if part else jobs))
+  # Each comes after what it needs.
+  for job in reversed(jobs):
+    if job.name in wanted:
+      wanted.update(job.needs)
   return [job for job in jobs if job.name in wanted]
 
 
@@ -177,7 +194,7 @@ def _names(
 
 
 def _require_policies(cell: Cell, policies: Sequence[str]) -> None:
-  if cell[2] not in ADAPTERS:
+  if not read_start(cell[2]).adapter:
     find_policies(policies)
   elif set(policies) - {ADAPTER_POLICY}:
     raise InputError(
@@ -190,10 +207,12 @@ def _require_policies(cell: Cell, policies: Sequence[str]) -> None:
 def _require_known(
   config: ml_collections.ConfigDict, upgrade: str, method: str, start: str
 ) -> None:
+  training = read_start(start).training
   for kind, name, known in (
     ('upgrades', upgrade, config.upgrades),
     ('methods', method, config.methods),
-    ('starts', start, [*config.starts, *ADAPTERS]),
+    # Those that stand alone are adapters on fresh weights.
+    ('starts', training, dict.fromkeys([FRESH, *config.starts, *ADAPTERS])),
   ):
     if name not in known:
       raise InputError(
@@ -217,11 +236,12 @@ def _require_sense(
       'wanted: the name independent for the method independent and no other, '
       'for the scores and the plots look for it by that name.'
     )
-  if independent != (start in ADAPTERS) and start != 'fresh':
+  alone = '+' not in start and bool(read_start(start).adapter)
+  if start != FRESH and alone != independent:
     raise InputError(
-      f'config.blocks: {upgrade}/{method}/{start} makes no sense; wanted: an '
-      'adapter for the method independent alone, and of the starts only fresh '
-      'for it.'
+      f'config.blocks: {upgrade}/{method}/{start} makes no sense; wanted: for '
+      'the method independent an adapter, or the start fresh; for any other a '
+      'start, or START+ADAPTER.'
     )
 
 
@@ -238,16 +258,32 @@ def _method_of(config: ml_collections.ConfigDict, name: str) -> str:
 def _jobs_of_cell(
   config: ml_collections.ConfigDict,
   cell: Cell,
-  policies: tuple[str, ...],
+  cells: Mapping[Cell, tuple[str, ...]],
   seed: int,
   before: dict[str, Job],
 ) -> Iterator[Job]:
   """The trainings that a cell needs, and the cell."""
   upgrade, method, start = cell
+  place = read_start(start)
   changes = [config.upgrades[upgrade], config.methods[method]]
-  if start in config.starts:
-    changes.append(config.starts[start])
+  if place.training in config.starts:
+    changes.append(config.starts[place.training])
   training = _changed(config, seed, *changes)
+  is_independent = training.method == 'independent'
+  if place.adapter and not is_independent:
+    plain = (upgrade, method, place.training)
+    *needed, trained = _jobs_of_cell(config, plain, cells, seed, before)
+    yield from needed
+    yield trained
+    yield dataclasses.replace(
+      trained,
+      name=f'{"/".join(cell)}/{seed}',
+      cell=cell,
+      adapter=place.adapter,
+      direction=place.direction,
+      policies=cells[cell],
+    )
+    return
   # One old encoder for all methods and starts, whatever else they change.
   upgraded = _changed(config, seed, config.upgrades[upgrade])
   old = independent = ''
@@ -255,7 +291,6 @@ def _jobs_of_cell(
     shared = _shared('old', upgrade, seed, old_config(upgraded), before)
     yield shared
     old = shared.name
-  is_independent = training.method == 'independent'
   takes_part = (
     is_independent
     or training.model.init_weights == 'aligned'
@@ -279,16 +314,19 @@ def _jobs_of_cell(
     shared = _shared('independent', upgrade, seed, untied, before)
     yield shared
     independent = shared.name
+  name = f'{"/".join(cell)}/{seed}'
   yield Job(
-    f'{upgrade}/{method}/{start}/{seed}',
+    name,
     cell,
     seed,
     training,
-    trains=not is_independent,
+    encoder=independent if is_independent else name,
     old=old,
-    independent=independent,
-    adapter=start if start in ADAPTERS else '',
-    policies=policies,
+    independent='' if is_independent else independent,
+    adapter=place.adapter,
+    direction=place.direction,
+    # A cell that an adapter stands on need not be in any block.
+    policies=cells.get(cell, ()),
   )
 
 
@@ -314,4 +352,5 @@ def _shared(
   for job in before.values():
     if job.name.startswith(f'{role}/') and job.config == training:
       return job
-  return Job(f'{role}/{upgrade}/{seed}', None, seed, training)
+  name = f'{role}/{upgrade}/{seed}'
+  return Job(name, None, seed, training, encoder=name)

@@ -6,6 +6,7 @@ a config has named: it is written as it is named, in one colour for all of them.
 
 from advbct_jax.adapters.kinds import ADAPTERS
 from advbct_jax.comparison.grid import ADAPTER_POLICY
+from advbct_jax.comparison.starts import FRESH, read_start
 from advbct_jax.methods import METHODS
 from advbct_jax.refresh.policies import find_policy, label_policy
 
@@ -36,14 +37,25 @@ def method_color(method: str) -> str:
 
 
 def start_label(start: str) -> str:
-  """How a start, or the adapter in its place, is written."""
-  return ADAPTERS[start].label if start in ADAPTERS else _spell(start)
+  """How a start, or the adapter in its place or upon it, is written.
+
+  >>> start_label('ridge:forward'), start_label('old+ridge')
+  ('ridge forward', 'old, ridge')
+  """
+  place = read_start(start)
+  if not place.adapter:
+    return _spell(start)
+  kind = ADAPTERS[place.adapter]
+  # The usual direction goes without saying.
+  turned = '' if place.direction == kind.directions[0] else place.direction
+  adapter = f'{kind.label} {turned}'.strip()
+  return f'{_spell(place.training)}, {adapter}' if '+' in start else adapter
 
 
 def start_marker(start: str) -> str:
   """With which of Matplotlib's markers a start or an adapter is drawn."""
-  if start in ADAPTERS:
-    return ADAPTERS[start].marker
+  if adapter := read_start(start).adapter:
+    return ADAPTERS[adapter].marker
   return _MARKERS.get(start, _OTHER_MARKER)
 
 
@@ -52,14 +64,14 @@ def row_label(method: str, start: str) -> str:
 
   >>> row_label('bct', 'fresh'), row_label('independent', 'ridge')
   ('BCT', 'ridge')
-  >>> row_label('no_norm', 'aligned')
-  'no norm (aligned)'
+  >>> row_label('no_norm', 'aligned'), row_label('bct', 'fresh+ridge')
+  ('no norm (aligned)', 'BCT (fresh, ridge)')
   """
   # The rule, which goes without saying.
-  if start == 'fresh':
+  if start == FRESH:
     return method_label(method)
-  # Its method is `independent` always.
-  if start in ADAPTERS:
+  # An adapter in a start's place: its method is `independent` always.
+  if '+' not in start and read_start(start).adapter:
     return start_label(start)
   return f'{method_label(method)} ({start_label(start)})'
 

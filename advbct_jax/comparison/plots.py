@@ -13,7 +13,6 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 import pandas as pd
 
-from advbct_jax.adapters.kinds import ADAPTERS
 from advbct_jax.comparison.averages import (
   average,
   average_old,
@@ -27,6 +26,7 @@ from advbct_jax.comparison.labels import (
   start_label,
   start_marker,
 )
+from advbct_jax.comparison.starts import read_start
 from advbct_jax.errors import InputError
 
 _GREY = '#6E6E6E'
@@ -174,7 +174,7 @@ def _add_legends(figure: Figure, starts: pd.Index) -> None:
       marker=start_marker(start),
       markersize=7,
       color=_GREY,
-      label=f'{"adapter" if start in ADAPTERS else "start"}: '
+      label=f'{"adapter" if read_start(start).adapter else "start"}: '
       + start_label(start),
     )
     for start in starts

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 import numpy as np
 import pandas as pd
 
-from advbct_jax.adapters.kinds import ADAPTERS
 from advbct_jax.comparison.grid import ADAPTER_POLICY
 from advbct_jax.comparison.labels import REFERENCE, policy_label, row_label
 from advbct_jax.comparison.refresh_tables import REFRESH_ROW
+from advbct_jax.comparison.starts import read_start
 from advbct_jax.plot_style import LINE_COLOURS, save_figure, strip_axes
 
 _GREY = '#C8C8C8'
@@ -74,7 +74,7 @@ def _label(key: tuple[str, str, str]) -> str:
   if (method, start) == REFERENCE:
     return policy_label(policy)
   row = row_label(method, start)
-  kind = 'adapter' if start in ADAPTERS else 'trained'
+  kind = 'adapter' if read_start(start).adapter else 'trained'
   if policy in (ADAPTER_POLICY, 'trained'):
     return f'best {kind}: {row}'
   return f'{policy_label(policy)}, best {kind}: {row}'

@@ -242,6 +242,8 @@ def _judged_on(job: Job) -> str:
   }
   if job.policies:
     judged_on['policies'] = list(job.policies)
+  if job.is_adapted and job.cell:
+    judged_on['adapted'] = True
   return json.dumps(judged_on)
 
 

@@ -69,7 +69,7 @@ def make_grid(landmarks):
     {
       'upgrades': ('extended_class',),
       'methods': ('advbct',),
-      'starts': ('fresh', 'aligned'),
+      'starts': ('fresh', 'aligned', 'fresh+ridge:forward'),
     },
   )
   config.seeds = (0,)
@@ -112,7 +112,7 @@ def test_each_cell_is_judged_and_each_training_is_made_once(grid):
     'extended_class/advbct/fresh/0',
     'extended_class/advbct/aligned/0',
   }
-  assert len(read_cells(jobs, root)) == 6
+  assert len(read_cells(jobs, root)) == 7
 
 
 def test_independent_cells_judge_the_shared_encoder(grid):
@@ -138,6 +138,33 @@ def test_only_the_adapter_tells_its_cell_from_the_independent_one(grid):
       root / f'{upgrade}/independent/procrustes/0' / 'adapter'
     )
     assert adapter.card.kind == 'procrustes'
+
+
+def test_an_adapter_stands_on_a_trained_encoder(grid):
+  root, _ = grid
+  plain, adapted = (
+    read_figures(root, f'extended_class/advbct/{start}/0')['tiny']
+    for start in ('fresh', 'fresh+ridge:forward')
+  )
+  assert adapted['cross'] != plain['cross']
+  assert (adapted['self'], adapted['old']) == (plain['self'], plain['old'])
+  card = load_adapter(
+    root / 'extended_class/advbct/fresh+ridge:forward/0' / 'adapter'
+  ).card
+  assert (card.kind, card.direction) == ('ridge', 'forward')
+
+
+def test_what_an_adapter_is_to_stand_on_embeds_the_training_images_first(
+  grid, landmarks
+):
+  root, _ = grid
+  config = make_grid(landmarks)
+  name = 'extended_class/advbct/aligned/0'
+  assert is_done(root, next(j for j in make_jobs(config) if j.name == name))
+  config.blocks[1]['starts'] = ('aligned+procrustes',)
+  job = next(j for j in make_jobs(config) if j.name == name)
+  assert job.is_adapted
+  assert not is_done(root, job)
 
 
 def test_old_encoders_of_different_splits_are_different(grid):
@@ -355,7 +382,7 @@ def test_what_is_done_and_what_is_left_are_told_before_anything_runs(
   grid, landmarks, tmp_path, monkeypatch
 ):
   root, jobs = grid
-  assert '9 jobs, 9 of them done; about 0 minutes' in describe_jobs(
+  assert '10 jobs, 10 of them done; about 0 minutes' in describe_jobs(
     jobs, root, [Place()] * 2
   )
   monkeypatch.setattr(

@@ -120,9 +120,45 @@ def test_each_seed_has_shared_trainings_of_its_own():
 
   for name in ('old/classes', 'independent/classes', 'images/advbct/fresh'):
     assert [jobs[f'{name}/{seed}'].config.seed for seed in (0, 3)] == [0, 3]
-  assert jobs['images/independent/fresh/3'].independent == (
-    'independent/classes/3'
+  assert jobs['images/independent/fresh/3'].encoder == 'independent/classes/3'
+
+
+def test_an_adapter_stands_on_what_its_method_has_trained():
+  block = make_block(
+    upgrades=('classes',),
+    starts=('aligned+ridge:forward',),
+    policies=('adapter',),
   )
+  *needed, cell = make_jobs(make_grid(blocks=(block,)))
+
+  trained = needed[-1]
+  assert [job.name for job in needed] == [
+    'old/classes/0',
+    'independent/classes/0',
+    'classes/advbct/aligned/0',
+  ]
+  assert trained.trains
+  assert trained.is_adapted
+  assert not trained.policies
+  assert not any(job.is_adapted for job in needed[:-1])
+  assert cell.name == 'classes/advbct/aligned+ridge:forward/0'
+  assert (cell.adapter, cell.direction) == ('ridge', 'forward')
+  assert (cell.encoder, cell.trains) == (trained.name, False)
+  assert set(cell.needs) == {job.name for job in needed}
+  assert cell.policies == ('adapter',)
+  # What the one that it stands on needs is taken along.
+  assert select([*needed, cell], ['aligned+ridge:forward']) == [*needed, cell]
+
+
+def test_the_cell_below_an_adapter_keeps_its_own_policies():
+  blocks = (
+    make_block(starts=('fresh+ridge',)),
+    make_block(starts=('fresh',), policies=('auto',)),
+  )
+  jobs = by_name(make_jobs(make_grid(blocks=blocks)))
+
+  assert jobs['classes/advbct/fresh/0'].policies == ('auto',)
+  assert not jobs['classes/advbct/fresh+ridge/0'].policies
 
 
 def test_a_cell_is_trained_by_what_its_upgrade_method_and_start_change():
@@ -197,6 +233,17 @@ def test_encoders_that_the_config_names_are_not_trained():
     ({'methods': ('mixbct',)}, "'mixbct' is not among the methods"),
     ({'starts': ('warm',)}, "'warm' is not among the starts; .* procrustes"),
     ({'starts': ('ridge',)}, 'classes/advbct/ridge makes no sense'),
+    ({'starts': ('warm+ridge',)}, "'warm' is not among the starts; .* fresh"),
+    ({'starts': ('fresh+rigde',)}, "names the adapter 'rigde'; wanted: one of"),
+    ({'starts': ('fresh+ridge:up',)}, "no direction 'up'; wanted: backward or"),
+    (
+      {'starts': ('fresh+fastfill:backward',)},
+      "fastfill has no direction 'backward'; wanted: forward",
+    ),
+    (
+      {'methods': ('independent',), 'starts': ('fresh+ridge',)},
+      r'independent/fresh\+ridge makes no sense',
+    ),
     ({'starts': None}, 'starts of a block is None; wanted: a list or tuple'),
     ({'methods': 'advbct'}, "methods of a block is 'advbct'; wanted: a list"),
     ({'policies': 'auto'}, "policies of a block is 'auto'; wanted: a list"),
@@ -303,7 +350,7 @@ def test_a_selection_that_fits_no_cell_is_refused(only):
 
 
 def test_a_job_that_is_not_there_is_refused():
-  jobs = [Job('old/classes/0', None, 0, base.get_config())]
+  jobs = [Job('old/classes/0', None, 0, base.get_config(), 'old/classes/0')]
 
   assert find_job(jobs, 'old/classes/0') is jobs[0]
   with pytest.raises(InputError, match=r'--job=old/classes/1: .* no such job'):

@@ -33,7 +33,7 @@ CONFIG = ml_collections.ConfigDict(
 
 
 def make_job(name, old='', independent=''):
-  return Job(name, None, 0, CONFIG, old=old, independent=independent)
+  return Job(name, None, 0, CONFIG, name, old, independent)
 
 
 def run(jobs, root, script='', places=ONE, **scripts):
@@ -295,7 +295,7 @@ def test_cells_that_are_done_are_read_with_their_times(tmp_path):
   for method, seed in (('l2', 0), ('bct', 0), ('bct', 12), ('lce', 0)):
     name = f'classes/{method}/fresh/{seed}'
     cell = ('classes', method, 'fresh')
-    jobs.append(Job(name, cell, seed, CONFIG))
+    jobs.append(Job(name, cell, seed, CONFIG, name))
     figures = {side: {'map': 40.0 + seed} for side in ('old', 'self', 'cross')}
     (tmp_path / name).mkdir(parents=True)
     (tmp_path / name / 'results.json').write_text(

@@ -8,6 +8,7 @@ import numpy as np
 
 from advbct_jax.errors import InputError
 from advbct_jax.methods.advbct import AdvBCT
+from advbct_jax.methods.advbct_improved import ImprovedAdvBCT
 from advbct_jax.methods.bct import BCT
 from advbct_jax.methods.bct_ranking import BCTRanking
 from advbct_jax.methods.bt2 import BT2
@@ -32,6 +33,7 @@ from advbct_jax.models.encoder import Encoder, classifier
 # in its class.
 METHODS: dict[str, type[Method]] = {
   'advbct': AdvBCT,
+  'advbct_improved': ImprovedAdvBCT,
   'bct': BCT,
   'bct_ranking': BCTRanking,
   'bt2': BT2,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from advbct_jax.errors import InputError
+from advbct_jax.methods.margins import ArcFace
 from advbct_jax.methods.method import (
   Batch,
   Method,
@@ -30,6 +31,7 @@ NEW, OLD = 0, 1
 DISCRIMINATOR_INPUTS = ('raw', 'normalized')
 RADII = ('elastic', 'largest', 'smallest')
 BOUNDARY_MEANS = ('violators', 'eligible')
+BOUNDARY_CENTERS = ('class', 'image')
 
 
 class AdvBCT(Method):
@@ -41,11 +43,18 @@ class AdvBCT(Method):
       as it is; the published code takes the smallest without elasticity.
     boundary_mean: over the `violators`, as published, which keeps the pull as
       strong while they grow few; or over all `eligible` samples.
+    boundary_center: of the `class`, as published, or of each `image` by itself,
+      its own old embedding, in which case every class that has a radius takes
+      part.
     boundary_weight: of the boundary loss.
     discriminator_input: `raw` embeddings, as published, or `normalized` ones,
       which is what is searched.
     discriminator_norm: `per_domain`, `joint` or `none`; see `Discriminator`.
-    adversarial_weight: of the adversarial loss, times its schedule.
+    adversarial_weight: of the adversarial loss, times its schedule; with 0
+      there is no discriminator.
+    margin_scale: s of an ArcFace margin on the classification; 0, as published,
+      takes the classifier's own logits.
+    margin_size: m of that margin, in radians.
   """
 
   label: ClassVar[str] = 'AdvBCT'
@@ -54,10 +63,13 @@ class AdvBCT(Method):
   threshold: float = 1.0
   radius: str = 'elastic'
   boundary_mean: str = 'violators'
+  boundary_center: str = 'class'
   boundary_weight: float = 1.0
   discriminator_input: str = 'raw'
   discriminator_norm: str = 'per_domain'
   adversarial_weight: float = 1.0
+  margin_scale: float = 0.0
+  margin_size: float = 0.0
 
   def __post_init__(self) -> None:
     """Refuses options that are none."""
@@ -66,6 +78,7 @@ class AdvBCT(Method):
       ('discriminator_input', DISCRIMINATOR_INPUTS),
       ('radius', RADII),
       ('boundary_mean', BOUNDARY_MEANS),
+      ('boundary_center', BOUNDARY_CENTERS),
     ):
       if getattr(self, name) not in known:
         raise InputError(
@@ -79,16 +92,38 @@ class AdvBCT(Method):
   ) -> Outcome:
     """Classification plus boundary loss plus weighted adversarial loss."""
     embeddings = self.encoder(batch.images, train=True)
-    classification, metrics = self.classify(embeddings, batch.labels)
-    new, known = self.compatible(embeddings), batch.old_embeddings
+    margin = (
+      ArcFace(self.margin_scale, self.margin_size)
+      if self.margin_scale
+      else None
+    )
+    classification, metrics = self.classify(embeddings, batch.labels, margin)
+    new = self.compatible(embeddings)
     boundary, boundary_metrics = boundary_loss(
       new,
       batch.labels,
       self._boundary_radius(batch.labels, old),
       old,
       self.boundary_mean == 'violators',
-      self.axis_name,
+      l2_normalize(batch.old_embeddings)
+      if self.boundary_center == 'image'
+      else None,
+      axis_name=self.axis_name,
     )
+    loss = classification + self.boundary_weight * boundary
+    metrics |= boundary_metrics | {'boundary_loss': boundary}
+    if self.adversarial_weight:
+      adversarial, adversary_metrics = self._oppose(
+        new, batch.old_embeddings, progress
+      )
+      loss += adversarial
+      metrics |= adversary_metrics
+    return Outcome(loss, embeddings, metrics)
+
+  def _oppose(
+    self, new: jax.Array, known: jax.Array, progress: Progress
+  ) -> tuple[jax.Array, Metrics]:
+    """The weighted adversarial loss of new and old embeddings."""
     discriminator = Discriminator(
       self.discriminator_norm, axis_name=self.axis_name, name='discriminator'
     )
@@ -101,19 +136,11 @@ class AdvBCT(Method):
     weight = self.adversarial_weight * adversarial_weight(
       progress.epoch, progress.epochs
     )
-    tie = self.boundary_weight * boundary + weight * adversarial
     accuracy = discriminator_accuracy(logits_new, logits_old, self.axis_name)
-    return Outcome(
-      classification + tie,
-      embeddings,
-      metrics
-      | boundary_metrics
-      | {
-        'boundary_loss': boundary,
-        'adversarial_loss': adversarial,
-        'discriminator_accuracy': accuracy,
-      },
-    )
+    return weight * adversarial, {
+      'adversarial_loss': adversarial,
+      'discriminator_accuracy': accuracy,
+    }
 
   def _boundary_radius(self, labels: jax.Array, old: OldModel) -> jax.Array:
     """[B] the radius of each sample's boundary."""
@@ -155,6 +182,8 @@ def boundary_loss(
   radius: jax.Array,
   old: OldModel,
   over_violators: bool = True,
+  center: jax.Array | None = None,
+  *,
   axis_name: str | None = None,
 ) -> tuple[jax.Array, Metrics]:
   """Pulls embeddings inside the boundary of their old class.
@@ -170,6 +199,7 @@ def boundary_loss(
     radius: [B] R of each sample's class.
     old: what is known of the old model.
     over_violators: what the mean is over.
+    center: [B, D] c of each sample, of length 1; None for the old class's.
     axis_name: the mapped axis, None outside of any.
 
   Returns:
@@ -183,7 +213,8 @@ def boundary_loss(
   statistics = old.statistics
   old_class = old.old_class[labels]
   eligible = (old_class >= 0) & (statistics.radius_count[old_class] >= 2)
-  offset = l2_normalize(embeddings) - statistics.center[old_class]
+  center = statistics.center[old_class] if center is None else center
+  offset = l2_normalize(embeddings) - center
   distance = jnp.sqrt(jnp.maximum(jnp.square(offset).sum(axis=-1), 1e-24))
   excess = distance - radius
   violates = eligible & (excess > 0)

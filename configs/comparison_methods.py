@@ -1,0 +1,96 @@
+r"""Every method in one table: extended-class, half the epochs, three seeds.
+
+  python compare.py --config=configs/comparison_methods.py \
+    --config.base.data.root=GLYPHS
+
+GLYPHS is the data of configs/glyphs.py. New encoders are trained for 30 epochs,
+half of what configs/comparison.py gives them, so that all methods fit into one
+run; beside them stand an encoder without any tie, from fresh and from the old
+weights, and adapters upon the encoders that cross best. docs/comparison.md has
+the tables.
+"""
+
+import ml_collections
+
+from configs import comparison
+
+# Upon a trained encoder: one that keeps its space, and one that bends it.
+UPON = ('procrustes', 'ridge')
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Returns the grid; fixed classifiers have an upgrade of their own."""
+  config = comparison.get_config()
+  config.base.epochs = 30
+  config.base.optimizer.drop_epochs = (15, 24)
+  config.base.evaluation.every_epochs = 30
+  improved = {
+    'improved_violators': {'boundary_mean': 'violators'},
+    'improved_adversary': {'adversarial_weight': 1.0},
+    'improved_no_margin': {'margin_scale': 0.0},
+    'improved_no_boundary': {'boundary_weight': 0.0},
+  }
+  config.methods.update(
+    {
+      **{
+        name: {'method': 'advbct_improved', 'advbct_improved': changes}
+        for name, changes in improved.items()
+      },
+      'no_tie': {'method': 'l2', 'l2': {'weight': 0.0}},
+      'unibct_refined': {
+        'method': 'unibct',
+        'unibct': {'refinement_epochs': (10, 20)},
+      },
+    }
+  )
+  extended_class = {'upgrades': ('extended_class',)}
+  config.blocks = (
+    {
+      **extended_class,
+      'methods': ('independent',),
+      'starts': (
+        'fresh',
+        *UPON,
+        *(f'{adapter}:forward' for adapter in UPON),
+        'fastfill',
+      ),
+    },
+    {
+      **extended_class,
+      'methods': ('no_tie', 'bct', 'advbct_improved'),
+      'starts': ('old', *(f'old+{adapter}' for adapter in UPON)),
+    },
+    {
+      **extended_class,
+      'methods': (
+        'bct',
+        'advbct',
+        'l2',
+        'weakened_l2',
+        'triplet',
+        'lwf',
+        'bct_ranking',
+        'hot_refresh',
+        'mixbct',
+        'nccl',
+        'unibct_refined',
+        'odpp',
+        'ndpp',
+        'bt2',
+        'lce',
+        'contrastive',
+      ),
+      'starts': ('fresh',),
+    },
+    {
+      **extended_class,
+      'methods': ('advbct', 'mixbct', *improved),
+      'starts': ('old',),
+    },
+    {
+      'upgrades': ('fixed_classifier',),
+      'methods': ('independent', 'd_simplex', 'hoc'),
+      'starts': ('fresh',),
+    },
+  )
+  return config

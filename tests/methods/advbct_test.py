@@ -14,6 +14,7 @@ from advbct_jax.methods.advbct import (
   elastic_radius,
   reversal_strength,
 )
+from advbct_jax.methods.advbct_improved import ImprovedAdvBCT
 from advbct_jax.methods.method import OldModel, Progress
 from advbct_jax.models.discriminator import Discriminator
 from advbct_jax.models.encoder import classifier
@@ -305,8 +306,71 @@ def test_a_normalized_input_hides_lengths_from_the_adversary():
 
 
 @pytest.mark.parametrize(
-  'name', ['radius', 'boundary_mean', 'discriminator_input']
+  'name', ['radius', 'boundary_mean', 'boundary_center', 'discriminator_input']
 )
 def test_an_option_that_is_none_is_refused_with_those_there_are(name):
   with pytest.raises(InputError, match=f'config.advbct.{name}.*wanted: one of'):
     make_advbct(4, **{name: 'other'})
+
+
+def _improved(**options):
+  """The improved variant's outcome, and all that went into it."""
+  random = np.random.default_rng(1)
+  new, old = random.normal(size=(2, 8, 2)).astype(np.float32)
+  old[:2] = new[:2]  # within any boundary
+  batch = batch_of(new, np.arange(8) % 4, old)
+  method = ImprovedAdvBCT(
+    GivenEmbeddings(), classifier(4), 4, axis_name=None, **options
+  )
+  inputs = (batch, OLD, Progress(jnp.asarray(45), 300, 10))
+  variables = method.init(jax.random.key(0), *inputs)
+  outcome, _ = method.apply(variables, *inputs, mutable=['batch_stats'])
+  return outcome, jax.tree.map(np.asarray, variables['params']), batch
+
+
+@pytest.mark.parametrize('center', ['class', 'image'])
+def test_the_improved_one_is_arcface_and_the_boundary_of_eligible_samples(
+  center,
+):
+  outcome, params, batch = _improved(boundary_center=center)
+
+  def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+  # Scale and margin are its own.
+  cosine = unit(batch.images) @ unit(params['classifier']['kernel'].T).T
+  own = np.eye(4, dtype=bool)[batch.labels]
+  logits = 16 * np.where(own, np.cos(np.arccos(cosine) + 0.1), cosine)
+  classification = np.log(np.exp(logits).sum(axis=1)) - logits[own]
+  # New classes 0 and 1 are old 2 and 1; old 0 has one radius, 3 was never seen.
+  excess = []
+  for place in np.flatnonzero(batch.labels < 2):
+    old_class = [2, 1][batch.labels[place]]
+    openness = 1 / (1 + np.exp(-params['boundary'][batch.labels[place]]))
+    largest = OLD.statistics.radius_max[old_class]
+    around = {
+      'class': OLD.statistics.center[old_class],
+      'image': unit(batch.old_embeddings[place]),
+    }[center]
+    distance = np.linalg.norm(unit(batch.images[place]) - around)
+    excess.append(distance - largest - openness * (1 - largest))
+  assert np.min(excess) < 0 < np.max(excess)
+  boundary = np.maximum(excess, 0).mean()
+
+  assert float(outcome.loss) == pytest.approx(
+    classification.mean() + boundary, rel=1e-5
+  )
+  assert 'discriminator' not in params
+  assert 'adversarial_loss' not in outcome.metrics
+
+
+def test_the_improved_one_can_have_an_adversary():
+  outcome, params, _ = _improved(adversarial_weight=1.0)
+  assert 'discriminator' in params
+  without = sum(
+    float(outcome.metrics[f'{name}_loss'])
+    for name in ('classification', 'boundary')
+  )
+  assert float(outcome.loss) == pytest.approx(
+    without + 27 / 30 * float(outcome.metrics['adversarial_loss']), rel=1e-5
+  )

@@ -57,9 +57,31 @@ def assert_equal(one, other):
     np.testing.assert_array_equal(here, there)
 
 
+def train_and_die(config, workdir, monkeypatch):
+  """Trains until the checkpoint of step 4 is there, halfway."""
+  call = FeatureRows.__call__
+
+  def die(load, rows, pool=None):
+    if (workdir / 'checkpoints/4').exists():
+      raise KeyboardInterrupt
+    return call(load, rows, pool)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(FeatureRows, '__call__', die)
+    patch.setattr('advbct_jax.data.pipeline._BATCHES_AHEAD', 1)
+    with pytest.raises(BaseException):  # noqa: B017, PT011
+      train_upgrade(config, workdir)
+
+
 @pytest.mark.parametrize('method', METHODS)
-def test_every_method_trains_a_head(config, vectors, tmp_path, method):
+def test_every_method_trains_a_head_and_goes_on_bit_for_bit(
+  config, vectors, tmp_path, monkeypatch, method
+):
   config.method = method
+  # Before the kill and after it.
+  for option in ('refinement_epochs', 'perturbation_epochs'):
+    if option in config[method]:
+      config[method][option] = (0, 1)
   config.model.head = 'batch_norm'
   untied = not METHODS[method].needs_old_model
   width = 8 if untied else 6
@@ -73,13 +95,20 @@ def test_every_method_trains_a_head(config, vectors, tmp_path, method):
     config.model.init_weights = 'identity'
   config = settled(config, tmp_path)
   assert config.model.dimension == width
-  train_upgrade(config, tmp_path)
-  assert all(np.isfinite(leaf).all() for leaf in arrays_of(tmp_path))
-  lines = read_metrics(tmp_path)
+  train_upgrade(config, tmp_path / 'whole')
+  trained = arrays_of(tmp_path / 'whole')
+  assert all(np.isfinite(leaf).all() for leaf in trained)
+  lines = read_metrics(tmp_path / 'whole')
   assert all(np.isfinite(line['loss']) for line in lines)
-  # HOC takes the mean of both, and MixBCT adds nothing.
-  if not untied and method not in ('hoc', 'mixbct'):
+  # HOC takes the mean of both, MixBCT adds nothing, and of so few samples none
+  # lies beyond its boundary.
+  if not untied and method not in ('hoc', 'mixbct', 'advbct_improved'):
     assert lines[0]['loss'] > lines[0]['classification_loss']
+
+  train_and_die(config, tmp_path / 'killed', monkeypatch)
+  assert len(read_metrics(tmp_path / 'killed')) < len(lines)
+  train_upgrade(config, tmp_path / 'killed')
+  assert_equal(trained, arrays_of(tmp_path / 'killed'))
 
 
 @pytest.mark.parametrize(
@@ -160,18 +189,7 @@ def test_a_killed_training_goes_on_with_the_same_numbers(
   train_upgrade(config, tmp_path / 'whole')
   config.data.memory_mib = memory_mib  # mapped, and in memory
   killed = tmp_path / 'killed'
-  call = FeatureRows.__call__
-
-  def die(load, rows, pool=None):
-    if (killed / 'checkpoints/4').exists():
-      raise KeyboardInterrupt
-    return call(load, rows, pool)
-
-  monkeypatch.setattr(FeatureRows, '__call__', die)
-  monkeypatch.setattr('advbct_jax.data.pipeline._BATCHES_AHEAD', 1)
-  with pytest.raises(BaseException):  # noqa: B017, PT011
-    train_upgrade(config, killed)
-  monkeypatch.undo()
+  train_and_die(config, killed, monkeypatch)
   train_upgrade(config, killed)
   assert_equal(arrays_of(tmp_path / 'whole'), arrays_of(killed))
   assert bool(list(killed.glob('features/*.npy'))) == (memory_mib == 0)

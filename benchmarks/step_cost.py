@@ -51,7 +51,7 @@ class Step:
   def kept_bytes(self) -> int:
     """Of the method's memory, and of what it has prepared."""
     old, _ = self._constants
-    kept = (self._state.memory, old.prepared)
+    kept = (self._state.memory, old.prepared if old else None)
     return sum(array.nbytes for array in jax.tree.leaves(kept))
 
 

@@ -60,6 +60,19 @@ def get_config() -> ml_collections.ConfigDict:
       'methods': ('no_tie', 'bct', 'advbct_improved'),
       'starts': ('old', *(f'old+{adapter}' for adapter in UPON)),
     },
+    # While the gallery is re-embedded.
+    {
+      **extended_class,
+      'methods': ('independent',),
+      'starts': ('fresh',),
+      'policies': ('old', 'fixed', 'auto_new', 'auto', 'cascade:50'),
+    },
+    {
+      **extended_class,
+      'methods': ('no_tie', 'bct', 'advbct_improved'),
+      'starts': ('old',),
+      'policies': ('trained', 'auto'),
+    },
     {
       **extended_class,
       'methods': (

@@ -98,7 +98,7 @@ class PrunNet(Method):
     if self.is_initializing():
       self.classifier(self.encoder(batch.images, train=True))
     encoder, variables = self.encoder.unbind()
-    params = variables['params'] if 'params' in variables else {}
+    params = variables.get('params', {})
     kernels = take_kernels(params)
     if not kernels:
       raise InputError(
@@ -215,8 +215,8 @@ class PrunNet(Method):
 
 
 def _require_capacities(capacities: Sequence[float]) -> None:
-  ascending = sorted(set(capacities)) == list(capacities)
-  if not ascending or capacities[0] <= 0 or capacities[-1] != WHOLE:
+  ascending = capacities and sorted(set(capacities)) == list(capacities)
+  if not ascending or min(capacities) <= 0 or capacities[-1] != WHOLE:
     raise InputError(
       f'config.prunnet.capacities is {tuple(capacities)}; wanted: percentages '
       f'above 0, each more than the one before it, {WHOLE} as the last, such '

@@ -1,4 +1,4 @@
-"""Nested subnetworks of an encoder: of each kernel, what has the highest scores.
+"""Nested subnetworks of an encoder: of each kernel, what has high scores.
 
 A subnetwork of capacity c has c% of the weights of every kernel of the
 backbone, those whose scores are largest in absolute value, and zeros for the

@@ -192,7 +192,7 @@ def judge(
   return results
 
 
-def judge_each_on_each(
+def judge_matrix(
   paths: Sequence[str | pathlib.Path],
   retrieval_sets: Sequence[RetrievalSet],
   workdir: pathlib.Path,

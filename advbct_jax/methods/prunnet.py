@@ -29,7 +29,7 @@ pass over images; here they are kept during it, of each by itself. And gradients
 are not clipped (there, at a norm of 100).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from flax import linen as nn
@@ -81,7 +81,7 @@ class PrunNet(Method):
   """
 
   label: ClassVar[str] = 'PrunNet'
-  color: ClassVar[str] = '#882255'
+  color: ClassVar[str] = '#F0E442'
   needs_old_model: ClassVar[bool] = False
 
   capacities: tuple[float, ...] = (20, 40, 60, 80, 100)
@@ -112,7 +112,7 @@ class PrunNet(Method):
     least = {
       path: thresholds(one, self.capacities) for path, one in scores.items()
     }
-    shared = share(
+    copies = share(
       (kernels, scores),
       len(self.capacities),
       self._combine,
@@ -120,47 +120,48 @@ class PrunNet(Method):
     )
     total, metrics = jnp.zeros(()), {}
     for number, capacity in enumerate(self.capacities):
+      own_kernels, own_scores = copies[number]
       pruned = {
-        path: prune(kernel, shared[number][1][path], least[path][number])
-        for path, kernel in shared[number][0].items()
+        path: prune(kernel, own_scores[path], least[path][number])
+        for path, kernel in own_kernels.items()
       }
       whole = capacity == WHOLE
       rest = params if whole else jax.lax.stop_gradient(params)
-      embeddings = self._embed(
-        encoder, put_kernels(rest, pruned), batch.images, capacity
+      embeddings, updated = encoder.apply(
+        {
+          'params': put_kernels(rest, pruned),
+          'batch_stats': self._statistics(capacity),
+        },
+        batch.images,
+        train=True,
+        mutable=['batch_stats'],
       )
+      self._keep_statistics(capacity, updated.get('batch_stats', {}))
       loss, logged = self._classify(embeddings, batch.labels, whole)
       total += loss
       metrics[f'loss_{capacity:g}'] = loss
     # Of the whole network, which is the last.
     return Outcome(total, embeddings, metrics | logged)
 
-  def _embed(
-    self, encoder: nn.Module, params: Any, images: jax.Array, capacity: float
-  ) -> jax.Array:
-    """[B, D] what a subnetwork says, in training; keeps its statistics."""
+  def _statistics(self, capacity: float) -> Mapping[str, Any]:
+    """BatchNorm's running statistics; those of the whole are the encoder's."""
     of_whole = self.encoder.variables.get('batch_stats', {})
+    if capacity == WHOLE or not of_whole:
+      return of_whole
+    name = statistics_name(capacity)
+    return self.variable('batch_stats', name, lambda: of_whole).value
+
+  def _keep_statistics(
+    self, capacity: float, statistics: Mapping[str, Any]
+  ) -> None:
+    if self.is_initializing() or not statistics:
+      return
     if capacity != WHOLE:
-      kept = self.variable(
-        'batch_stats', statistics_name(capacity), lambda: of_whole
-      )
-    embeddings, updated = encoder.apply(
-      {
-        'params': params,
-        'batch_stats': of_whole if capacity == WHOLE else kept.value,
-      },
-      images,
-      train=True,
-      mutable=['batch_stats'],
-    )
-    if not self.is_initializing():
-      statistics = updated.get('batch_stats', {})
-      if capacity != WHOLE:
-        kept.value = statistics
-      else:
-        for name, value in statistics.items():
-          self.encoder.put_variable('batch_stats', name, value)
-    return embeddings
+      name = statistics_name(capacity)
+      self.put_variable('batch_stats', name, statistics)
+      return
+    for name, value in statistics.items():
+      self.encoder.put_variable('batch_stats', name, value)
 
   def _classify(
     self, embeddings: jax.Array, labels: jax.Array, whole: bool

@@ -21,7 +21,7 @@ from advbct_jax.data.named_sets import (
 from advbct_jax.embeddings.extract import FrozenEncoder, embed_all, extract
 from advbct_jax.embeddings.store import Card, EmbeddingStore, write_store
 from advbct_jax.errors import InputError
-from advbct_jax.judge import judge, judge_refresh
+from advbct_jax.judge import judge, judge_matrix, judge_refresh
 from advbct_jax.retrieval import index as indexing
 from advbct_jax.retrieval.comparability import require_comparable
 from advbct_jax.training import checkpoints
@@ -377,6 +377,57 @@ def evaluate(
     workers=workers,
     dtype=dtype,
     adapter=adapter,
+  )
+
+
+def evaluate_matrix(
+  encoders: Sequence[Path],
+  data: Sequence[str],
+  workdir: Path,
+  *,
+  data_root: Path | None = None,
+  crop_queries: bool = True,
+  batch_size: int = 256,
+  workers: int = 0,
+  dtype: str = 'float32',
+) -> dict[str, Any]:
+  """Searches the gallery of each encoder with the queries of each.
+
+  >>> import advbct_jax
+  >>> results = advbct_jax.evaluate_matrix(
+  ...   ['runs/demo/old', 'runs/demo'], ['tiny:data'], 'judged'
+  ... )
+  >>> results['names'], np.shape(
+  ...   results['datasets']['tiny']['matrices']['private/map@100']
+  ... )
+  (['old', 'demo'], (2, 2))
+
+  Args:
+    encoders: at least two, as for `evaluate`, a wider one after a narrower one;
+      the last parts of their paths are their names.
+    data: sets, `NAME` or `NAME:ROOT`.
+    workdir: gets `matrix.json`, `matrix.md` and a picture for each set.
+    data_root: where each `NAME` lies.
+    crop_queries: whether queries that have boxes are cropped to them.
+    batch_size: images at a time.
+    workers: processes that decode images; 0 takes threads.
+    dtype: what the encoders of runs compute in, `float32` or `bfloat16`.
+
+  Returns:
+    What `matrix.json` holds: for each set, by metric, [T, T] percent, queries
+    down and galleries across.
+
+  Raises:
+    InputError: if an encoder or a set cannot be used, two encoders have one
+      name, or they don't belong together.
+  """
+  return judge_matrix(
+    encoders,
+    open_retrieval_sets(data, str(data_root or ''), crop_queries),
+    pathlib.Path(workdir),
+    batch_size=batch_size,
+    workers=workers,
+    dtype=dtype,
   )
 
 

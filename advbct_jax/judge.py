@@ -27,6 +27,8 @@ from advbct_jax.refresh.report import write_curves
 from advbct_jax.refresh.upgrade import open_upgrade
 from advbct_jax.retrieval.comparability import require_one_encoder
 from advbct_jax.retrieval.evaluation import evaluate
+from advbct_jax.retrieval.matrix import measure_matrix
+from advbct_jax.retrieval.matrix_report import write_matrices
 from advbct_jax.retrieval.report import print_results, write_report
 from advbct_jax.training.checkpoints import is_workdir
 from advbct_jax.training.run_stores import open_run
@@ -72,10 +74,10 @@ def _open_encoders(
   workdir: pathlib.Path,
   **options: Any,
 ) -> dict[str, Source]:
-  """Opens those of the `old`, `new` and `independent` encoder that are named.
+  """Opens those of some encoders that are named.
 
   Args:
-    paths: by role; None for no such.
+    paths: by role, such as `old`; None for no such.
     workdir: gets what is taken out of stores and made of files.
     **options: of `open_encoder`.
   """
@@ -188,6 +190,47 @@ def judge(
   )
   write_report(results, workdir)
   return results
+
+
+def judge_matrix(
+  paths: Sequence[str | pathlib.Path],
+  retrieval_sets: Sequence[RetrievalSet],
+  workdir: pathlib.Path,
+  *,
+  batch_size: int,
+  workers: int,
+  dtype: str = 'float32',
+) -> dict[str, Any]:
+  """Searches the gallery of each encoder with the queries of each.
+
+  Args:
+    paths: of at least two encoders, as for `judge`; a wider one after a
+      narrower one. The last parts of them are what they are called.
+    retrieval_sets: the retrieval sets.
+    workdir: gets `matrix.json`, `.md` and pictures.
+    batch_size: images at a time.
+    workers: processes that decode images; 0 takes threads.
+    dtype: what the encoders of runs compute in, `float32` or `bfloat16`.
+
+  Returns:
+    What `matrix.json` holds.
+
+  Raises:
+    InputError: if an encoder cannot be used, two have one name, or they don't
+      belong together.
+  """
+  named = {pathlib.Path(path).resolve().name: path for path in paths}
+  if len(named) < max(len(paths), 2):
+    raise InputError(
+      f'{", ".join(map(str, paths))}: wanted are two encoders at least, whose '
+      'folders have different names, for these stand in the table.'
+    )
+  sources = _open_encoders(
+    named, workdir, batch_size=batch_size, workers=workers, dtype=dtype
+  )
+  results = measure_matrix(sources, retrieval_sets)
+  write_matrices(results, list(named), workdir)
+  return {**results, 'names': list(named)}
 
 
 def judge_refresh(

@@ -28,7 +28,7 @@ from tests.embeddings.tiny_encoder import (
   image_set,
   tiny_encoder,
 )
-from tests.methods.given_embeddings import batch_of
+from tests.methods.given_embeddings import PrunedEmbeddings, batch_of
 
 
 class ScaledEmbeddings(nn.Module):
@@ -109,6 +109,8 @@ def test_shares_average_to_the_mean_over_the_global_batch(mask):
     ('mixbct', {'margin_scale': 2.0, 'ratio': 0.4}),
     ('nccl', {'queue': 20}),
     ('ndpp', {'temperature': 1.0}),
+    ('prunnet', {}),
+    ('prunnet', {'projection': 'pcgrad'}),
     ('triplet', {'negatives': 3}),
     ('unibct', {'scale': 2}),
     ('unibct', {'scale': 2, 'refinement_epochs': (0,)}),
@@ -130,10 +132,10 @@ def test_methods_have_the_loss_gradients_and_memory_of_one_device(
   )
   side = OldSide(old_embeddings, labels, old.old_class[labels], old)
 
+  encoder = PrunedEmbeddings() if name == 'prunnet' else ScaledEmbeddings()
+
   def method(axis_name):
-    return make_method(
-      name, ScaledEmbeddings(), 4, options, axis_name=axis_name
-    )
+    return make_method(name, encoder, 4, options, axis_name=axis_name)
 
   old = old.replace(prepared=method(None).prepare(side))
   batch = {

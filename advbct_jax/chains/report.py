@@ -9,7 +9,11 @@ import numpy as np
 
 from advbct_jax.atomic_files import write_text
 from advbct_jax.chains.steps import Step
-from advbct_jax.plot_style import save_figure
+from advbct_jax.retrieval.matrix_report import (
+  plot_matrix,
+  render_matrix,
+  render_table,
+)
 
 
 def write_chain(
@@ -34,12 +38,22 @@ def write_chain(
   )
   sections = [
     '# Chain of upgrades',
-    _table([['step', *described[0]], *map(_row, enumerate(described, 1))]),
+    render_table(
+      [['step', *described[0]], *map(_row, enumerate(described, 1))]
+    ),
   ]
   for name, measured in results['datasets'].items():
     picture = f'chain-{name}.png'
     matrix = np.array(measured['matrices'][measured['main_metric']])
-    _plot_matrix(matrix, f'{name}, {measured["main_metric"]}', root / picture)
+    plot_matrix(
+      matrix,
+      _worse_than_before(matrix),
+      _numbers(matrix),
+      f'{name}, {measured["main_metric"]} (%)\nframed: worse than before',
+      root / picture,
+      xlabel='gallery of step',
+      ylabel='queries of step',
+    )
     sections += [f'## {name}', render(measured), f'![{name}]({picture})']
   text = '\n\n'.join(sections) + '\n'
   write_text(root / 'chain.md', text)
@@ -57,19 +71,6 @@ def render(measured: dict[str, Any]) -> str:
     the gallery's own encoder, and the scores.
   """
   matrix = np.array(measured['matrices'][measured['main_metric']])
-  numbers = range(1, len(matrix) + 1)
-  rows = [['queries', *(f'gallery {number}' for number in numbers)]]
-  for row, figures in enumerate(matrix):
-    worse = (figures < matrix.diagonal()) & (np.arange(len(matrix)) < row)
-    rows.append(
-      [
-        str(row + 1),
-        *(
-          f'{figure:.2f}{"*" * bool(star)}'
-          for figure, star in zip(figures, worse, strict=True)
-        ),
-      ]
-    )
   upgrades = len(matrix) * (len(matrix) - 1) // 2
   compatible = measured['average_compatibility']
   text = (
@@ -83,7 +84,17 @@ def render(measured: dict[str, Any]) -> str:
   if without != compatible:
     text += f', {without:.3f} where a tie counts as worse'
   text += f'; average accuracy {measured["average_accuracy"]:.2f}.'
-  return f'{_table(rows)}\n\n{text}'
+  table = render_matrix(matrix, _worse_than_before(matrix), _numbers(matrix))
+  return f'{table}\n\n{text}'
+
+
+def _worse_than_before(matrix: np.ndarray) -> np.ndarray:
+  """[T, T] where later queries find less than the gallery's own did."""
+  return np.tril(matrix < matrix.diagonal(), -1)
+
+
+def _numbers(matrix: np.ndarray) -> list[str]:
+  return [str(number) for number in range(1, len(matrix) + 1)]
 
 
 def _describe(step: Step) -> dict[str, str]:
@@ -107,43 +118,3 @@ def _describe(step: Step) -> dict[str, str]:
 def _row(numbered: tuple[int, dict[str, str]]) -> list[str]:
   number, described = numbered
   return [str(number), *described.values()]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-  head, *body = (f'| {" | ".join(row)} |' for row in rows)
-  return '\n'.join([head, f'| {" | ".join(["---"] * len(rows[0]))} |', *body])
-
-
-def _plot_matrix(matrix: np.ndarray, title: str, path: pathlib.Path) -> None:
-  """Draws a matrix as a heat map, in a frame what is worse than before."""
-  # Imported here: it takes half a second, which every command would pay for.
-  from matplotlib.figure import Figure
-  from matplotlib.patches import Rectangle
-
-  count = len(matrix)
-  figure = Figure(figsize=(1.2 + 0.8 * count, 1.4 + 0.8 * count))
-  axes = figure.add_subplot()
-  axes.imshow(matrix, cmap='cividis')
-  middle = (matrix.min() + matrix.max()) / 2
-  for (row, column), value in np.ndenumerate(matrix):
-    axes.text(
-      column,
-      row,
-      f'{value:.1f}',
-      ha='center',
-      va='center',
-      color='black' if value > middle else 'white',
-    )
-    if column < row and value < matrix[column, column]:
-      corner = (column - 0.47, row - 0.47)
-      axes.add_patch(
-        Rectangle(corner, 0.94, 0.94, fill=False, edgecolor='#D55E00', lw=2)
-      )
-  numbers = [str(number) for number in range(1, count + 1)]
-  axes.set_xticks(range(count), numbers)
-  axes.set_yticks(range(count), numbers)
-  axes.set_xlabel('gallery of step')
-  axes.set_ylabel('queries of step')
-  axes.set_title(f'{title} (%)\nframed: worse than before', fontsize=10)
-  axes.spines[:].set_visible(False)
-  save_figure(figure, path)

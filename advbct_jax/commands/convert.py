@@ -40,6 +40,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   commands = parser.add_subparsers(dest='command', required=True)
   _add_to_pytorch(commands)
   _add_from_pytorch(commands)
+  _add_subnetworks(commands)
   _add_to_store(commands)
   _add_from_store(commands)
   _add_to_faiss(commands)
@@ -161,6 +162,25 @@ def _from_pytorch(flags: argparse.Namespace) -> None:
       resampling=flags.resampling,
     )
   )
+
+
+def _add_subnetworks(commands: argparse._SubParsersAction) -> None:
+  parser = commands.add_parser(
+    'subnetworks',
+    help='make an encoder of its own of each subnetwork of a run of prunnet',
+    description='Makes a workdir of each subnetwork of a run with '
+    '--config.method=prunnet, as if it had been trained alone: OUT/20 for that '
+    'of 20%% of the weights.',
+  )
+  parser.add_argument('workdir', type=pathlib.Path, help='of a finished run')
+  parser.add_argument('out', type=pathlib.Path, help='a new folder')
+  parser.set_defaults(run=_subnetworks)
+
+
+def _subnetworks(flags: argparse.Namespace) -> None:
+  from advbct_jax.convert.subnetworks import export_subnetworks
+
+  print(export_subnetworks(flags.workdir, flags.out))
 
 
 def _add_to_store(commands: argparse._SubParsersAction) -> None:

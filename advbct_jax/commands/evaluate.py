@@ -17,7 +17,8 @@ Judges encoders on retrieval sets.
   advbct evaluate --old=RUN --new=RUN --data=roxford5k,rparis6k \\
     --data_root=FOLDER
 
-An encoder is the workdir of a run, an embedding store or a folder of stores."""
+An encoder is the workdir of a run, an embedding store or a folder of stores.
+With --encoders=A,B,… the queries of each search the gallery of each."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   """
   with exit_with_message(), warnings_in_a_line():
     values = parse(sys.argv[1:] if arguments is None else arguments)
+    if values.encoders:
+      _measure_matrix(values)
+      return
     from advbct_jax.api import evaluate
     from advbct_jax.embeddings.store import is_store
     from advbct_jax.judge import print_judgement
@@ -51,6 +55,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
       **_options(values),
     )
     print_judgement(results, workdir)
+
+
+def _measure_matrix(values: flags.FlagValues) -> None:
+  """Judges several encoders on each other."""
+  from advbct_jax.api import evaluate_matrix
+
+  others = ('old', 'new', 'independent', 'adapter', 'refresh')
+  if named := [f'--{name}' for name in others if getattr(values, name)]:
+    raise InputError(
+      f'--encoders: all encoders are named by it, so that {", ".join(named)} '
+      'has no meaning. Leave one of them out.'
+    )
+  if not values.workdir:
+    raise InputError(
+      '--encoders: results have no place in any of several encoders. Name a '
+      'folder for them by --workdir.'
+    )
+  workdir = pathlib.Path(values.workdir)
+  evaluate_matrix(
+    values.encoders, values.data, values.workdir, **_options(values)
+  )
+  print((workdir / 'matrix.md').read_text('utf-8'))
+  print(f'report: {workdir / "matrix.md"}')
 
 
 def _measure_refresh(values: flags.FlagValues, workdir: pathlib.Path) -> None:
@@ -108,6 +135,13 @@ def parse(arguments: Sequence[str]) -> flags.FlagValues:
     'data', None, 'data sets: NAME or NAME:ROOT, …', flag_values=values
   )
   flags.DEFINE_list(
+    'encoders',
+    [],
+    'encoders to judge on each other instead, a wider one after a narrower '
+    'one: the matrix of the queries of each on the gallery of each',
+    flag_values=values,
+  )
+  flags.DEFINE_list(
     'refresh',
     [],
     'refresh policies to measure instead, such as auto,auto_new,fixed,'
@@ -141,6 +175,12 @@ def parse(arguments: Sequence[str]) -> flags.FlagValues:
     'what the encoders of runs compute in; stores of the two are not mixed',
     flag_values=values,
   )
-  flags.mark_flags_as_required(['new', 'data'], flag_values=values)
+  flags.mark_flag_as_required('data', flag_values=values)
+  flags.register_multi_flags_validator(
+    ['new', 'encoders'],
+    lambda given: bool(given['new'] or given['encoders']),
+    '--new is missing, the encoder to judge; or several, by --encoders',
+    flag_values=values,
+  )
   parse_flags(values, 'advbct evaluate', _DESCRIPTION, arguments)
   return values

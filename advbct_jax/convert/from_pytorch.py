@@ -10,7 +10,6 @@ a classifier of ImageNet, and asked about if it may be the embedding.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -20,7 +19,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from advbct_jax.atomic_files import write_text
 from advbct_jax.convert.batch_counters import (
   batch_norms,
   expected_counters,
@@ -31,12 +29,9 @@ from advbct_jax.data.images import NORMALIZATIONS
 from advbct_jax.data.new_folder import new_folder
 from advbct_jax.errors import InputError
 from advbct_jax.models.encoder import make_encoder
-from advbct_jax.training.checkpoints import (
-  encoder_options,
-  save_state,
-)
+from advbct_jax.training.checkpoints import encoder_options
 from advbct_jax.training.state import TrainState
-from advbct_jax.training.workdir import claim_inputs
+from advbct_jax.training.workdir import write_finished
 from advbct_jax.weights.architectures import (
   describe_assumptions,
   find_features,
@@ -288,21 +283,14 @@ def _write_workdir(
     if place.exists():
       place.rmdir()  # empty, it may be taken
     with new_folder(place) as folder:
-      config_text = json.dumps(config.to_dict(), indent=2)
-      write_text(folder / 'config.json', config_text + '\n')
-      claim_inputs(
-        folder,
-        {'steps': step, 'training_images': None, 'old_side': None},
+      state = TrainState(
+        step=jnp.asarray(step, jnp.int32),
+        params=tree['params'],
+        batch_stats=tree.get('batch_stats', {}),
+        opt_state={},
       )
-      save_state(
-        folder,
-        TrainState(
-          step=jnp.asarray(step, jnp.int32),
-          params=tree['params'],
-          batch_stats=tree.get('batch_stats', {}),
-          opt_state={},
-        ),
-      )
+      inputs = {'training_images': None, 'old_side': None}
+      write_finished(folder, config, state, inputs)
   except OSError as error:
     raise InputError(
       f'{workdir}: cannot be written ({error}). Make room, or choose another '

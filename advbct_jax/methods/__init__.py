@@ -25,6 +25,7 @@ from advbct_jax.methods.mixbct import MixBCT
 from advbct_jax.methods.nccl import NCCL
 from advbct_jax.methods.ndpp import NDPP
 from advbct_jax.methods.odpp import ODPP
+from advbct_jax.methods.prunnet import PrunNet
 from advbct_jax.methods.triplet import Triplet
 from advbct_jax.methods.unibct import UniBCT
 from advbct_jax.models.encoder import Encoder, classifier
@@ -49,6 +50,7 @@ METHODS: dict[str, type[Method]] = {
   'nccl': NCCL,
   'ndpp': NDPP,
   'odpp': ODPP,
+  'prunnet': PrunNet,
   'triplet': Triplet,
   'unibct': UniBCT,
   'weakened_l2': WeakenedL2,

@@ -14,7 +14,9 @@ from advbct_jax.training.checkpoints import (
   is_workdir,
   latest_step,
   read_config,
+  save_state,
 )
+from advbct_jax.training.state import TrainState
 
 _INPUTS = 'inputs.json'
 
@@ -45,10 +47,16 @@ def claim_workdir(
   """
   require_same_run(workdir, config)
   if jax.process_index() == 0:
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_text(
-      workdir / 'config.json', json.dumps(config.to_dict(), indent=2) + '\n'
-    )
+    _write_config(workdir, config)
+
+
+def _write_config(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> None:
+  workdir.mkdir(parents=True, exist_ok=True)
+  write_text(
+    workdir / 'config.json', json.dumps(config.to_dict(), indent=2) + '\n'
+  )
 
 
 def claim_inputs(workdir: pathlib.Path, inputs: dict[str, Any]) -> None:
@@ -93,6 +101,26 @@ def require_finished(workdir: pathlib.Path) -> None:
       f'{workdir}: the training of this encoder is at step {step} of {steps}; '
       'wanted: one that is finished. Run its own command again.'
     )
+
+
+def write_finished(
+  workdir: pathlib.Path,
+  config: ml_collections.ConfigDict,
+  state: TrainState,
+  inputs: dict[str, Any],
+) -> None:
+  """Writes what a finished run leaves, for a state that no run has made.
+
+  Args:
+    workdir: a new folder.
+    config: of the run that might have been.
+    state: at its end; may hold NumPy arrays, and views of such.
+    inputs: what it was made from, as `claim_inputs` notes it, but for the
+      steps.
+  """
+  _write_config(workdir, config)
+  claim_inputs(workdir, {**inputs, 'steps': int(state.step)})
+  save_state(workdir, state)
 
 
 def require_same_run(

@@ -35,6 +35,7 @@ _SUBCOMMANDS = {
   'convert': (
     'to-pytorch',
     'from-pytorch',
+    'subnetworks',
     'to-store',
     'from-store',
     'to-faiss',

@@ -174,7 +174,13 @@ def test_the_published_ranking_gives_the_published_figures(
 @pytest.mark.parametrize(
   ('arguments', 'parts'),
   [
-    (['--data=roxford5k'], ('--new',)),
+    (['--data=roxford5k'], ('--new', '--encoders')),
+    (['--encoders=x,y', '--new=x', '--data=a'], ('--new has no meaning',)),
+    (['--encoders=x,y', '--data=a'], ('--workdir',)),
+    (
+      ['--encoders=a/x,b/x', '--data=', '--workdir=w'],
+      ('a/x, b/x', 'different names'),
+    ),
     (['--new=x'], ('--data',)),
     (['--new=x', '--data=roxford5k'], ('--data_root', 'roxford5k:ROOT')),
     (

@@ -7,7 +7,14 @@ import pytest
 
 from advbct_jax.convert.__main__ import main
 
-COMMANDS = ('to-pytorch', 'from-pytorch', 'to-store', 'from-store', 'to-faiss')
+COMMANDS = (
+  'to-pytorch',
+  'from-pytorch',
+  'subnetworks',
+  'to-store',
+  'from-store',
+  'to-faiss',
+)
 
 
 @pytest.mark.parametrize('command', COMMANDS)

@@ -14,6 +14,21 @@ class GivenEmbeddings(nn.Module):
     return images
 
 
+class PrunedEmbeddings(nn.Module):
+  """An encoder that maps its input by what a subnetwork has a part of."""
+
+  @nn.compact
+  def __call__(self, images, train):
+    return nn.Dense(
+      images.shape[-1], precision=jax.lax.Precision.HIGHEST, name='backbone'
+    )(images)
+
+
+def encoder_for(name):
+  """The least encoder that a method takes."""
+  return PrunedEmbeddings() if name == 'prunnet' else GivenEmbeddings()
+
+
 def batch_of(embeddings, labels, old_embeddings, rows=None, **others):
   """A batch of given new and old embeddings."""
   if rows is None:

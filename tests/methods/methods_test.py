@@ -13,7 +13,11 @@ from advbct_jax.methods import (
 )
 from advbct_jax.methods.method import MEMORY, OldModel, OldSide, Progress
 from configs import base
-from tests.methods.given_embeddings import GivenEmbeddings, batch_of
+from tests.methods.given_embeddings import (
+  GivenEmbeddings,
+  batch_of,
+  encoder_for,
+)
 from tests.products import products
 
 RANDOM = np.random.default_rng(0)
@@ -30,8 +34,8 @@ SIDE = OldSide(
   BATCH.old_embeddings, BATCH.labels, OLD.old_class[BATCH.labels], OLD
 )
 PROGRESS = Progress(jnp.asarray(7), steps=20, steps_per_epoch=5)
-# Their classifier is all of the embedding.
-FIXED = ('d_simplex', 'hoc')
+# Their classifier is all of the embedding, or there is no other encoder.
+WITHOUT_FREE = ('d_simplex', 'hoc', 'prunnet')
 # What so narrow embeddings need where the defaults are for wide ones.
 OPTIONS = {
   'bt2': {'extra_dimensions': 0},
@@ -41,7 +45,7 @@ OPTIONS = {
 
 
 def _apply(name, options, batch=BATCH, old=OLD):
-  method = make_method(name, GivenEmbeddings(), 6, options)
+  method = make_method(name, encoder_for(name), 6, options)
   if old is not None:
     old = old.replace(prepared=method.prepare(SIDE))
   variables = jax.jit(method.init)(jax.random.key(0), batch, old, PROGRESS)
@@ -75,7 +79,7 @@ def test_every_method_gives_a_finite_loss_with_finite_gradients(name):
 
 
 @pytest.mark.parametrize(
-  'name', [name for name in METHODS if name not in FIXED]
+  'name', [name for name in METHODS if name not in WITHOUT_FREE]
 )
 def test_free_components_are_tied_to_nothing(name):
   # A wider encoder's last component may be anything, as far as the tie goes.
@@ -171,7 +175,7 @@ def test_independent_training_has_no_tie_and_learns_nothing_more():
 def test_few_methods_need_no_old_model():
   assert {
     name for name, method in METHODS.items() if not method.needs_old_model
-  } == {'independent', 'd_simplex'}
+  } == {'independent', 'd_simplex', 'prunnet'}
 
 
 def test_each_method_says_how_it_is_written_and_coloured():
@@ -196,7 +200,7 @@ def test_an_unknown_method_is_refused_with_the_known_ones(find):
   'name', [name for name in METHODS if name != 'd_simplex']
 )
 def test_every_product_asks_for_the_highest_precision(name):
-  method = make_method(name, GivenEmbeddings(), 6, OPTIONS.get(name, {}))
+  method = make_method(name, encoder_for(name), 6, OPTIONS.get(name, {}))
   old = OLD.replace(prepared=method.prepare(SIDE), classifier=np.eye(3, WIDTH))
   variables = jax.tree.map(
     lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),

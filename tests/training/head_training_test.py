@@ -93,6 +93,9 @@ def test_every_method_trains_a_head_and_goes_on_bit_for_bit(
     config.stores[name] = str(vectors / 'old')
   if untied:
     config.model.init_weights = 'identity'
+  if method == 'prunnet':  # a head of one layer has nothing to prune
+    config.model.architecture = 'features_mlp'
+    config.prunnet.capacities = (40, 100)
   config = settled(config, tmp_path)
   assert config.model.dimension == width
   train_upgrade(config, tmp_path / 'whole')
@@ -180,11 +183,17 @@ def test_files_as_they_lie_train_the_same_head(config, vectors, tmp_path):
   assert_equal(arrays_of(tmp_path / 'a'), arrays_of(tmp_path / 'b'))
 
 
-@pytest.mark.parametrize('memory_mib', [0, 2048])
+@pytest.mark.parametrize(
+  ('method', 'memory_mib'), [('advbct', 0), ('advbct', 2048), ('prunnet', 0)]
+)
 def test_a_killed_training_goes_on_with_the_same_numbers(
-  config, tmp_path, monkeypatch, memory_mib
+  config, tmp_path, monkeypatch, method, memory_mib
 ):
   config.model.architecture = 'features_mlp'
+  config.method = method
+  if method == 'prunnet':
+    config.model.update({'init_weights': '', 'head': 'batch_norm'})
+    config.prunnet.capacities = (40, 100)
   config = settled(config, tmp_path)
   train_upgrade(config, tmp_path / 'whole')
   config.data.memory_mib = memory_mib  # mapped, and in memory

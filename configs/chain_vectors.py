@@ -30,6 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
   """Returns a given encoder and three heads."""
   config = config_dict.ConfigDict()
   config.base = vectors.get_config()
+  config.tied_to = 'previous'  # or all: the mean of all steps before
   config.steps = tuple(
     {'data': {'split': {'new_fraction': share}}} for share in (0.4, 0.7, 1.0)
   )

@@ -267,6 +267,33 @@ def test_a_broken_link_is_named(chain, vectors, tmp_path, breakage, message):
   assert {path for path in before} <= {path for path in contents(root / '3')}
 
 
+@pytest.mark.parametrize('tied_to', ['previous', 'all'])
+def test_a_model_is_replaced_in_a_chain_with_a_fixed_classifier(
+  vectors, tmp_path, tied_to
+):
+  config = tiny_chain(vectors, 0.5, 0.5, 1.0)
+  config.tied_to = tied_to
+  config.base.old.path = ''
+  config.base.method = 'hoc'
+  config.base.hoc.vertices = config.base.d_simplex.vertices = 9
+  config.base.model.init_weights = 'old'
+  config.steps[0]['method'] = 'd_simplex'
+  config.steps[2]['model'] = {
+    'architecture': 'features_mlp',
+    'init_weights': '',
+  }
+  run_chain(config, tmp_path)
+
+  results = read_results(tmp_path)
+  methods = [step['method'] for step in results['steps']]
+  assert methods == ['d_simplex', 'hoc', 'hoc']
+  assert results['steps'][2]['tied to'] == (
+    'step 2' if tied_to == 'previous' else 'the mean of steps 1 to 2'
+  )
+  for step in '123':  # nothing but the encoder was learnt
+    assert list(load_trained(tmp_path / step).params) == ['encoder']
+
+
 def test_a_dry_run_names_the_steps_and_trains_nothing(vectors, tmp_path):
   text = describe_chain(tiny_chain(vectors, 0.5, 1.0), tmp_path)
   assert f'step 1: {vectors}/old' in text

@@ -1,5 +1,6 @@
 """What cannot be a chain is refused before anything is trained."""
 
+import itertools
 import shutil
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from advbct_jax.chains.steps import check_steps, make_steps
 from advbct_jax.convert.vector_data import prepare_vectors
 from advbct_jax.errors import InputError
+from advbct_jax.training.old_side import check_old_encoder
+from configs import chain_fixed_classifier
 from tests.chains.tiny_chain import tiny_chain
 from tests.tiny_vectors import write_files
 
@@ -161,6 +164,17 @@ def test_tied_to_all_a_step_from_old_weights_names_the_one_before(
   config.steps[2]['model']['head'] = 'batch_norm'
   with pytest.raises(InputError, match=r'step 4: .* another head'):
     plan(config, tmp_path)
+
+
+@pytest.mark.parametrize('tied_to', ['previous', 'all'])
+def test_the_chain_with_a_fixed_classifier_fits_together(tmp_path, tied_to):
+  config = chain_fixed_classifier.get_config()
+  config.tied_to = tied_to
+  steps = make_steps(config, tmp_path)
+  for before, step in itertools.pairwise(steps):
+    check_old_encoder(step.config, before.config)
+  widths = [step.config.model.width for step in steps]
+  assert widths == [0.25, 0.25, 0.375, 0.375]
 
 
 def test_a_step_leaves_the_base_as_it_is(vectors, tmp_path):

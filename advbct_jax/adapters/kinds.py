@@ -164,7 +164,7 @@ ADAPTERS = {
       'learning_rate': 5e-4,
     },
     label='FCT',
-    marker='v',
+    marker='$F$',
     directions=(FORWARD,),
   ),
 }

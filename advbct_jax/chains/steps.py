@@ -132,11 +132,13 @@ def make_steps(
   for changes in config.steps:
     number = len(steps) + 1
     folder = root / str(number)
-    # The mean of one is itself, and an encoder tells more than its vectors.
-    mean_of = tuple(steps) if tied_to == ALL and len(steps) > 1 else ()
+    mean_of: tuple[Step, ...] = ()
     with naming(number):
       training = _step_config(base, changes, steps)
-      if mean_of:
+      tied = find_method(training.method).needs_old_model
+      # The mean of one is itself, and an encoder tells more than its vectors.
+      if tied and tied_to == ALL and len(steps) > 1:
+        mean_of = tuple(steps)
         training.old.path = str(folder / MEAN)
         if training.model.init_weights == OLD:
           training.old.weights = str(steps[-1].path)
@@ -245,6 +247,7 @@ def _step_config(
   training.old.path = str(previous.path)
   if previous.config is None:
     return training
+  training.old.weights = ''  # those beside the vectors of a given encoder
   known = previous.config.data.split.new_fraction
   if known > split.new_fraction:
     raise InputError(

@@ -150,6 +150,8 @@ def test_tied_to_all_the_third_step_and_later_ones_have_a_mean(
   assert steps[1].config.old.path == str(vectors / 'old')
   assert steps[3].config.old.path == str(tmp_path / '4/before')
   assert steps[3].config.old.weights == ''
+  config.steps[2]['method'] = 'independent'
+  assert not plan(config, tmp_path)[3].mean_of
 
 
 def test_tied_to_all_a_step_from_old_weights_names_the_one_before(

@@ -92,6 +92,9 @@ def get_config() -> ml_collections.ConfigDict:
   # The side in pixels of the images that the old encoder is given where `path`
   # is a file of weights; 0 for data.image_size.
   config.old.image_size = 0
+  # Where `path` names vectors alone, the workdir of a run whose weights an
+  # init_weights of 'old' starts from.
+  config.old.weights = ''
   # What trains it: independent, or d_simplex, whose options it then shares.
   config.old.method = 'independent'
   config.old.epochs = 30

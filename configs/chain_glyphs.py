@@ -32,6 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.base.model.init_weights = 'old'
   config.base.epochs = 20  # from weights that are trained already
   config.base.optimizer.drop_epochs = (10, 16)
+  config.tied_to = 'previous'  # or all: the mean of all steps before
   config.steps = tuple(
     {'data': {'split': {'new_fraction': share}}} for share in (0.3, 0.6, 1.0)
   )

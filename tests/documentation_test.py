@@ -162,7 +162,7 @@ def test_fields_of_the_config_that_a_page_names_are_there(page):
   fields = re.findall(r'\bconfig((?:\.\w+)+)(?!\()', page.read_text())
   for field in {field[1:] for field in fields} - {'json'}:
     config = base.get_config()
-    if field.startswith('steps'):
+    if field.startswith(('steps', 'tied_to')):
       config = chain_vectors.get_config()
     elif field.split('.')[0] in ('base', 'methods', 'upgrades', 'starts'):
       config = comparison.get_config()

@@ -10,6 +10,7 @@ from advbct_jax.adapters import (
   diagonal_procrustes,
   drift,
   fastfill,
+  fct,
   lambda_orthogonal,
   low_rank_affine,
   procrustes,
@@ -151,6 +152,20 @@ ADAPTERS = {
     marker='*',
     directions=(FORWARD,),
     predict_uncertainty=fastfill.predict_uncertainty,
+  ),
+  'fct': Kind(
+    fct.fit,
+    fct.apply,
+    one_space=False,
+    options={
+      'hidden': 2048,
+      'epochs': 80,
+      'batch_size': 1024,
+      'learning_rate': 5e-4,
+    },
+    label='FCT',
+    marker='$F$',
+    directions=(FORWARD,),
   ),
 }
 

@@ -103,12 +103,14 @@ def _describe(step: Step) -> dict[str, str]:
   if config is None:
     return {
       'method': 'given',
+      'tied to': '',
       'encoder': str(step.path),
       'share of the training set': '',
       'epochs': '',
     }
   return {
     'method': config.method,
+    'tied to': step.tie,
     'encoder': config.model.architecture,
     'share of the training set': f'{config.data.split.new_fraction:g}',
     'epochs': str(config.epochs),

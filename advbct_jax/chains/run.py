@@ -6,10 +6,19 @@ import pathlib
 import ml_collections
 
 from advbct_jax.chains.matrix import measure_chain
+from advbct_jax.chains.means import write_mean
 from advbct_jax.chains.report import write_chain
-from advbct_jax.chains.steps import Step, check_steps, make_steps
+from advbct_jax.chains.steps import (
+  MEAN,
+  Step,
+  check_steps,
+  make_steps,
+  naming,
+)
+from advbct_jax.data import gldv2
 from advbct_jax.data.configured_sets import open_data
 from advbct_jax.data.ground_truth import RetrievalSet
+from advbct_jax.embeddings.sources import Source, store_name
 from advbct_jax.errors import InputError
 from advbct_jax.experiment import train_and_judge
 from advbct_jax.judge import VECTORS, has_embeddings, open_encoder
@@ -30,24 +39,54 @@ def run_chain(config: ml_collections.ConfigDict, root: pathlib.Path) -> None:
   steps = make_steps(config, root)
   check_steps(steps)
   _require_embeddings(steps, retrieval_sets, config.base.data.name, root)
+  sources: list[Source] = []
   for step in steps:
     if step.config is not None:
       print(f'\nstep {step.number} of {len(steps)}')
-      train_and_judge(step.config, step.path)
-  evaluation = config.base.evaluation
-  sources = [
-    open_encoder(
+      if step.mean_of:
+        _write_means(step, sources, config.base, retrieval_sets)
+      with naming(step.number):
+        train_and_judge(step.config, step.path)
+    sources.append(_open_step(step, config.base, root))
+  print(f'\n{write_chain(measure_chain(sources, retrieval_sets), steps, root)}')
+  print(f'report: {root / "chain.md"}')
+
+
+def _write_means(
+  step: Step,
+  sources: Sequence[Source],
+  base: ml_collections.ConfigDict,
+  retrieval_sets: Sequence[RetrievalSet],
+) -> None:
+  """Makes the old encoder of a step that is tied to the mean of all before.
+
+  It has vectors of what is judged on as well, so that the step's own report
+  holds it against them.
+  """
+  data = base.data
+  image_sets = [gldv2.load_train(pathlib.Path(data.root), data.name)]
+  for retrieval_set in retrieval_sets:
+    image_sets += [retrieval_set.queries, retrieval_set.gallery]
+  for image_set in image_sets:
+    stores = [source(image_set) for source in sources]
+    with naming(step.number):
+      write_mean(stores, step.path / MEAN / store_name(image_set))
+
+
+def _open_step(
+  step: Step, base: ml_collections.ConfigDict, root: pathlib.Path
+) -> Source:
+  """What a step that is given or trained says of images."""
+  evaluation = base.evaluation
+  with naming(step.number):
+    return open_encoder(
       step.path,
       root / 'embeddings' / str(step.number),
       root / VECTORS / str(step.number),
       batch_size=evaluation.batch_size,
-      workers=config.base.data.workers,
+      workers=base.data.workers,
       dtype=evaluation.dtype,
     )
-    for step in steps
-  ]
-  print(f'\n{write_chain(measure_chain(sources, retrieval_sets), steps, root)}')
-  print(f'report: {root / "chain.md"}')
 
 
 def describe_chain(
@@ -66,7 +105,11 @@ def describe_chain(
   steps = make_steps(config, root)
   runs = check_steps(steps)
   _require_embeddings(steps, retrieval_sets, config.base.data.name, root)
-  texts = [f'step {step.number}: {step.path}' for step in steps]
+  texts = [
+    f'step {step.number}: {step.path}'
+    + (f', tied to {step.tie}' if step.tie else '')
+    for step in steps
+  ]
   # Only a first one may be given, and need no training.
   for place, run in enumerate(runs, start=len(steps) - len(runs)):
     texts[place] += f'\n{summarize(run, run.data.load.image_set.name)}'

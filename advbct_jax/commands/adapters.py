@@ -35,14 +35,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     'order, and writes it to the folder ADAPTER. Where the same one is there '
     'already, nothing is done. KIND is procrustes (the default), ridge, '
     'residual_mlp, drift, diagonal_procrustes, whitened_procrustes, '
-    'low_rank_affine, lambda_orthogonal or fastfill.',
+    'low_rank_affine, lambda_orthogonal, fastfill or fct.',
   )
   fit.add_argument('names', nargs='+', help=argparse.SUPPRESS)
   fit.add_argument(
     '--direction',
     choices=('backward', 'forward'),
     help='backward maps new vectors (queries) into the old space, forward old '
-    'ones (the gallery) into the new space (backward; of fastfill forward)',
+    'ones (the gallery) into the new space (backward; of fastfill and fct '
+    'forward)',
   )
   fit.add_argument(
     '--seed', type=int, default=0, help='of all that is random (%(default)s)'
@@ -57,24 +58,25 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   fit.add_argument(
     '--hidden',
     type=int,
-    help="width of the hidden layers of residual_mlp (twice the source's) and "
-    'fastfill (512)',
+    help="width of the hidden layers of residual_mlp (twice the source's), "
+    'fastfill (512) and the mixer of fct (2048)',
   )
   fit.add_argument(
     '--steps',
     type=int,
     help='of residual_mlp (500), fastfill (300) and lambda_orthogonal (200)',
   )
+  fit.add_argument('--epochs', type=int, help='of fct (80)')
   fit.add_argument(
     '--batch_size',
     type=int,
-    help='vectors a step of residual_mlp (512) and fastfill (256)',
+    help='vectors a step of residual_mlp (512), fastfill (256) and fct (1024)',
   )
   fit.add_argument(
     '--learning_rate',
     type=float,
-    help='of the Adam of residual_mlp, lambda_orthogonal (0.001) and fastfill '
-    '(0.0005)',
+    help='of the Adam of residual_mlp, lambda_orthogonal (0.001), fastfill and '
+    'fct (0.0005)',
   )
   fit.add_argument('--rank', type=int, help='of low_rank_affine (64)')
   fit.add_argument(
@@ -150,8 +152,8 @@ def _fit(flags: argparse.Namespace) -> None:
   options = {
     name: getattr(flags, name)
     for name in (
-      *('penalty', 'hidden', 'steps', 'batch_size', 'learning_rate', 'rank'),
-      *('threshold', 'sharpness', 'shrinkage', 'prior', 'direction'),
+      *('penalty', 'hidden', 'steps', 'epochs', 'batch_size', 'learning_rate'),
+      *('rank', 'threshold', 'sharpness', 'shrinkage', 'prior', 'direction'),
     )
     if getattr(flags, name) is not None
   }

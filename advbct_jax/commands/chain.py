@@ -15,8 +15,9 @@ from advbct_jax.commands.config_files import (
 from advbct_jax.commands.parsing import parse_flags
 
 _DESCRIPTION = """\
-Trains a chain of upgrades, each step tied to the one before it, and judges the
-queries of every step on the gallery of every step.
+Trains a chain of upgrades, each step tied to the one before it, or with
+--config.tied_to=all to the mean of all before it, and judges the queries of
+every step on the gallery of every step.
 
   advbct chain --config=chain_glyphs --config.base.data.root=FOLDER
 

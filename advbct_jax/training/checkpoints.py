@@ -35,7 +35,7 @@ _YOUNG_FIELDS: dict[str, dict[str, Any]] = {
     'split': {'new_fraction': 1.0},
   },
   'optimizer': {'name': 'sgd', 'schedule': 'drops', 'warmup_epochs': 0.0},
-  'old': {'method': 'independent'},
+  'old': {'method': 'independent', 'weights': ''},
   'evaluation': {'dtype': 'float32', 'every_epochs': 0, 'part_queries': 100},
 }
 

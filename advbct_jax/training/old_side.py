@@ -22,12 +22,14 @@ from advbct_jax.training.checkpoints import (
   encoder_options,
   is_workdir,
   latest_step,
+  load_encoder,
   load_trained,
   read_config,
 )
 from advbct_jax.training.loop import train
 from advbct_jax.training.run import Run, compatible_dimension
 from advbct_jax.training.run_stores import open_run
+from advbct_jax.training.start import OLD
 from advbct_jax.training.training_images import TrainingImages
 from advbct_jax.training.workdir import (
   claim_workdir,
@@ -94,6 +96,12 @@ def check_old_side(
       the new one's cannot be tied to.
   """
   path = pathlib.Path(config.old.path)
+  if config.old.weights and (not config.old.path or is_workdir(path)):
+    raise InputError(
+      f'config.old.weights is {config.old.weights!r}, but the old encoder '
+      f'({config.old.path or "trained first"}) has weights itself; wanted: '
+      'nothing there, or vectors in config.old.path.'
+    )
   if not config.old.path:
     check_old_encoder(config, old_config(config))
   elif is_workdir(path):
@@ -116,16 +124,23 @@ def check_old_encoder(
   """
   _require_method(config, theirs)
   require_width(config, theirs.model.dimension)
-  if config.model.init_weights == 'old':
-    there, here = describe_start(theirs), describe_start(config)
-    differing = [name for name in here if there[name] != here[name]]
-    if differing:
-      raise InputError(
-        "config.model.init_weights is 'old', but the old encoder has another "
-        + ', '.join(f'{name} ({there[name]})' for name in differing)
-        + '; wanted: the same as the old one in config.model and config.data, '
-        'or another start.'
-      )
+  if config.model.init_weights == OLD:
+    _require_same_shape(config, theirs)
+
+
+def _require_same_shape(
+  config: ml_collections.ConfigDict, theirs: ml_collections.ConfigDict
+) -> None:
+  """Refuses to start from an encoder that differs from the new one."""
+  there, here = describe_start(theirs), describe_start(config)
+  differing = [name for name in here if there[name] != here[name]]
+  if differing:
+    raise InputError(
+      "config.model.init_weights is 'old', but the old encoder has another "
+      + ', '.join(f'{name} ({there[name]})' for name in differing)
+      + '; wanted: the same as the old one in config.model and config.data, '
+      'or another start.'
+    )
 
 
 def _require_method(
@@ -168,12 +183,8 @@ def _check_store(
   path: pathlib.Path, config: ml_collections.ConfigDict, images: TrainingImages
 ) -> int:
   """Refuses an unfit store of old embeddings; returns their width."""
-  if config.model.init_weights == 'old':
-    raise InputError(
-      f"config.model.init_weights is 'old', but of the old encoder ({path}) "
-      'only vectors are known; wanted: another start, or a config.old.path '
-      'with its weights.'
-    )
+  if config.model.init_weights == OLD:
+    _check_weights(path, config)
   from_stores(path, path)  # refuses what is none, and opens nothing yet
   store = open_named_store(path, images.image_set.name)
   rows = find_rows(store, images.image_set)
@@ -191,6 +202,22 @@ def _check_store(
       'model knew'
     )
   return store.card.dimension
+
+
+def _check_weights(
+  path: pathlib.Path, config: ml_collections.ConfigDict
+) -> None:
+  """Refuses what `config.old.weights` names, beside a store."""
+  if not config.old.weights:
+    raise InputError(
+      f"config.model.init_weights is 'old', but of the old encoder ({path}) "
+      'only vectors are known; wanted: another start, a config.old.path with '
+      'its weights, or the workdir of a run that has them in '
+      'config.old.weights.'
+    )
+  weights = pathlib.Path(config.old.weights)
+  _require_same_shape(config, read_config(weights))
+  require_finished(weights)
 
 
 def describe_start(config: ml_collections.ConfigDict) -> dict[str, object]:
@@ -224,7 +251,7 @@ def prepare_old_side(
 
   Returns:
     What is known of the old encoder, and the encoder itself where it is one of
-    ours.
+    ours, or the one that `config.old.weights` names beside vectors.
 
   Raises:
     InputError: if what the config names as the old side doesn't fit.
@@ -247,6 +274,8 @@ def prepare_old_side(
     store = source(images.image_set)
     if (labels := store.labels()) is not None:
       split = split_by_old_labels(split, labels, store.path)
+    if config.old.weights:
+      encoder = load_encoder(pathlib.Path(config.old.weights))
   embeddings = store.read()
   statistics = class_statistics(embeddings, split.old_labels, split.old_classes)
   if classifier is None and without_classifier:

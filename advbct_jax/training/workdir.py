@@ -33,6 +33,7 @@ _FREE_FIELDS = (
   'log',
   'old.image_size',  # what comes of another one is another old side
   'old.path',
+  'old.weights',
   'stores',
 )
 

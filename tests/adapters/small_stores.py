@@ -9,6 +9,7 @@ from advbct_jax.embeddings.store import Card, write_store
 QUICK = {
   'residual_mlp': {'steps': 60},
   'fastfill': {'steps': 60, 'hidden': 16},
+  'fct': {'epochs': 150, 'hidden': 16, 'batch_size': 64, 'learning_rate': 0.01},
 }
 
 

@@ -1,10 +1,15 @@
 """What cannot be a chain is refused before anything is trained."""
 
+import itertools
+import shutil
+
 import pytest
 
 from advbct_jax.chains.steps import check_steps, make_steps
 from advbct_jax.convert.vector_data import prepare_vectors
 from advbct_jax.errors import InputError
+from advbct_jax.training.old_side import check_old_encoder
+from configs import chain_fixed_classifier
 from tests.chains.tiny_chain import tiny_chain
 from tests.tiny_vectors import write_files
 
@@ -106,6 +111,72 @@ def test_no_two_encoders_of_the_same_classes_are_drawn_alike(vectors, tmp_path):
   seeds = [step.config.seed for step in plan(config, tmp_path)]
   # Others start from the same weights, as the paper's do.
   assert seeds == [0, 0, 2, 3]
+
+
+def test_a_first_encoder_that_is_not_there_is_named(vectors, tmp_path):
+  config = tiny_chain(vectors, 0.5, 1.0)
+  config.base.old.path = str(tmp_path / 'nowhere')
+  with pytest.raises(InputError, match=r'step 1: .*nowhere.* there is nothing'):
+    plan(config, tmp_path / 'chain')
+
+
+def test_a_first_encoder_that_is_damaged_is_named(vectors, tmp_path):
+  config = tiny_chain(vectors, 0.5, 1.0)
+  shutil.copytree(vectors / 'old', tmp_path / 'old')
+  config.base.model.dimension = 6
+  (tmp_path / 'old/train/ids.txt').write_text('other\n')
+  config.base.old.path = str(tmp_path / 'old')
+  with pytest.raises(InputError, match=r'step 1: .*ids\.txt is not the list'):
+    plan(config, tmp_path / 'chain')
+
+
+def test_a_tie_that_there_is_not_is_refused(vectors, tmp_path):
+  config = tiny_chain(vectors, 0.5, 1.0)
+  config.tied_to = 'none'
+  with pytest.raises(InputError, match="tied_to is 'none'; wanted: 'previous'"):
+    plan(config, tmp_path)
+
+
+def test_tied_to_all_the_third_step_and_later_ones_have_a_mean(
+  vectors, tmp_path
+):
+  config = tiny_chain(vectors, 0.4, 0.7, 1.0)
+  config.tied_to = 'all'
+  config.base.model.init_weights = ''
+  steps = plan(config, tmp_path)
+  assert [step.tie for step in steps] == [
+    *('', 'step 1', 'the mean of steps 1 to 2', 'the mean of steps 1 to 3')
+  ]
+  assert steps[1].config.old.path == str(vectors / 'old')
+  assert steps[3].config.old.path == str(tmp_path / '4/before')
+  assert steps[3].config.old.weights == ''
+  config.steps[2]['method'] = 'independent'
+  assert not plan(config, tmp_path)[3].mean_of
+
+
+def test_tied_to_all_a_step_from_old_weights_names_the_one_before(
+  vectors, tmp_path
+):
+  config = tiny_chain(vectors, 0.5, 1.0, 1.0)
+  config.tied_to = 'all'
+  config.steps[2]['model'] = {'init_weights': 'old'}
+  config.base.model.init_weights = ''
+  steps = plan(config, tmp_path)
+  assert steps[3].config.old.weights == str(tmp_path / '3')
+  config.steps[2]['model']['head'] = 'batch_norm'
+  with pytest.raises(InputError, match=r'step 4: .* another head'):
+    plan(config, tmp_path)
+
+
+@pytest.mark.parametrize('tied_to', ['previous', 'all'])
+def test_the_chain_with_a_fixed_classifier_fits_together(tmp_path, tied_to):
+  config = chain_fixed_classifier.get_config()
+  config.tied_to = tied_to
+  steps = make_steps(config, tmp_path)
+  for before, step in itertools.pairwise(steps):
+    check_old_encoder(step.config, before.config)
+  widths = [step.config.model.width for step in steps]
+  assert widths == [0.25, 0.25, 0.375, 0.375]
 
 
 def test_a_step_leaves_the_base_as_it_is(vectors, tmp_path):

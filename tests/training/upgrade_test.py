@@ -261,6 +261,47 @@ def test_a_dry_run_refuses_the_stores_that_a_training_would(
   assert not (tmp_path / 'new').exists()
 
 
+def test_beside_vectors_a_run_may_give_the_weights_to_start_from(
+  config, finished, tmp_path
+):
+  config.model.init_weights = 'old'
+  config.old.path = str(finished / 'old')
+  train_upgrade(config, tmp_path / 'wanted')
+  config.old.path = str(finished / STORE)
+  config.old.weights = str(finished / 'old')
+  train_upgrade(config, tmp_path / 'new')
+
+  losses = [
+    [line['loss'] for line in read_metrics(tmp_path / name)]
+    for name in ('wanted', 'new')
+  ]
+  assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'old.path': 'old'}, 'old.weights is .* has weights itself'),
+    ({'old.path': ''}, r'old.weights is .* \(trained first\) has weights'),
+    ({'old.weights': 'nowhere'}, 'nowhere/config.json: cannot read'),
+    ({'model.head': 'linear'}, r'another head \(batch_norm\)'),
+  ],
+)
+def test_weights_that_cannot_be_started_from_are_refused(
+  config, finished, tmp_path, changes, message
+):
+  config.model.init_weights = 'old'
+  config.old.path = str(finished / STORE)
+  config.old.weights = str(finished / 'old')
+  for name, value in changes.items():
+    named = name.startswith('old') and value
+    config.update_from_flattened_dict(
+      {name: str(finished / value) if named else value}
+    )
+  with pytest.raises(InputError, match=message):
+    describe_upgrade(config, tmp_path / 'new')
+
+
 def test_a_dry_run_looks_at_the_start_of_the_old_encoder_too(config, tmp_path):
   config.old.model.init_weights = str(tmp_path / 'nowhere.safetensors')
   with pytest.raises(InputError, match='no such weights file'):

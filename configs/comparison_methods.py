@@ -53,6 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
         *UPON,
         *(f'{adapter}:forward' for adapter in UPON),
         'fastfill',
+        'fct',
       ),
     },
     {

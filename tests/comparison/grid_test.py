@@ -17,6 +17,7 @@ from configs import (
   base,
   comparison,
   comparison_advbct,
+  comparison_methods,
   comparison_photos,
   comparison_vectors,
 )
@@ -421,7 +422,8 @@ def test_a_method_without_an_old_model_is_not_among_the_compatible(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  'grid', [comparison, comparison_advbct, comparison_photos]
+  'grid',
+  [comparison, comparison_advbct, comparison_methods, comparison_photos],
 )
 def test_each_training_of_the_comparisons_can_be_made(grid, monkeypatch):
   for name in RESNETS:  # what is made of features is looked at here
@@ -447,7 +449,7 @@ def test_each_head_of_the_comparison_of_vectors_can_be_trained():
   # Those need more than frozen encoders say, or are no upgrade.
   others = {*METHODS} - {'bt2', 'd_simplex', 'hoc', 'prunnet'}
   assert {job.cell[1] for job in jobs} == {*others, 'no_tie'}
-  assert {job.adapter for job in jobs} == {'', *ADAPTERS}
+  assert {job.adapter for job in jobs} == {'', *ADAPTERS} - {'fct'}
   for job in jobs:
     assert not job.needs
     assert job.policies

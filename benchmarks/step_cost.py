@@ -64,14 +64,12 @@ class MadeUp:
   batch: dict[str, np.ndarray]
 
 
-def make_up(
-  arguments: argparse.Namespace, config: ml_collections.ConfigDict
-) -> MadeUp:
+def make_up(config: ml_collections.ConfigDict, classes: int) -> MadeUp:
   """Draws images and old embeddings, twenty images a class."""
   random = np.random.default_rng(0)
-  landmarks = np.repeat(np.arange(arguments.classes), 20)
+  landmarks = np.repeat(np.arange(classes), 20)
   split = split_training_set(landmarks, **config.data.split)
-  count, size = len(landmarks), arguments.image_size
+  count, size = len(landmarks), config.data.image_size
   width = config.old.model.dimension
   embeddings, independent = random.normal(size=(2, count, width)).astype(
     np.float32
@@ -128,7 +126,7 @@ def time_method(
     compilations came after the first step.
   """
   config = make_config(arguments, method)
-  made_up = make_up(arguments, config)
+  made_up = make_up(config, arguments.classes)
   steps = {}
   for name in ('independent', method):
     config.method = name

@@ -24,8 +24,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.base.epochs = 30
   config.base.optimizer.drop_epochs = (15, 24)
   config.base.evaluation.every_epochs = 30
+  # Each with one part of the improved variant as AdvBCT has it, or without it.
   improved = {
-    'improved_violators': {'boundary_mean': 'violators'},
+    'improved_class_center': {'boundary_center': 'class'},
+    'improved_elastic': {'radius': 'elastic'},
     'improved_adversary': {'adversarial_weight': 1.0},
     'improved_no_margin': {'margin_scale': 0.0},
     'improved_no_boundary': {'boundary_weight': 0.0},

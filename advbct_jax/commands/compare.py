@@ -14,6 +14,7 @@ from advbct_jax.commands.config_files import (
 )
 from advbct_jax.commands.parsing import parse_flags
 from advbct_jax.errors import InputError
+from advbct_jax.freed_memory import keep_freed_memory
 
 _DESCRIPTION = """\
 Trains and judges a grid of upgrades, methods and starts, under many seeds.
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: what follows the command's name; None takes `sys.argv`.
   """
+  keep_freed_memory()
   with exit_with_message():
     _compare(parse(sys.argv[1:] if arguments is None else arguments))
 

@@ -13,6 +13,7 @@ from advbct_jax.commands.config_files import (
   define_workdir,
 )
 from advbct_jax.commands.parsing import parse_flags
+from advbct_jax.freed_memory import keep_freed_memory
 
 _DESCRIPTION = """\
 Trains an encoder that stays compatible with an old one, and judges it.
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: what follows the command's name; None takes `sys.argv`.
   """
+  keep_freed_memory()
   with exit_with_message():
     values = parse(sys.argv[1:] if arguments is None else arguments)
     workdir = pathlib.Path(values.workdir or default_workdir(values))

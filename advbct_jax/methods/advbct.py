@@ -43,9 +43,8 @@ class AdvBCT(Method):
       as it is; the published code takes the smallest without elasticity.
     boundary_mean: over the `violators`, as published, which keeps the pull as
       strong while they grow few; or over all `eligible` samples.
-    boundary_center: of the `class`, as published, or of each `image` by itself,
-      its own old embedding, in which case every class that has a radius takes
-      part.
+    boundary_center: round what the boundary lies: the centre of the old
+      `class`, as published, or the old embedding of the same `image`.
     boundary_weight: of the boundary loss.
     discriminator_input: `raw` embeddings, as published, or `normalized` ones,
       which is what is searched.

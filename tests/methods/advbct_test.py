@@ -346,19 +346,18 @@ def test_the_improved_one_is_arcface_and_the_boundary_of_eligible_samples(
   excess = []
   for place in np.flatnonzero(batch.labels < 2):
     old_class = [2, 1][batch.labels[place]]
-    openness = 1 / (1 + np.exp(-params['boundary'][batch.labels[place]]))
     largest = OLD.statistics.radius_max[old_class]
     around = {
       'class': OLD.statistics.center[old_class],
       'image': unit(batch.old_embeddings[place]),
     }[center]
     distance = np.linalg.norm(unit(batch.images[place]) - around)
-    excess.append(distance - largest - openness * (1 - largest))
+    excess.append(distance - largest)
   assert np.min(excess) < 0 < np.max(excess)
   boundary = np.maximum(excess, 0).mean()
 
   assert float(outcome.loss) == pytest.approx(
-    classification.mean() + boundary, rel=1e-5
+    classification.mean() + 3 * boundary, rel=1e-5
   )
   assert 'discriminator' not in params
   assert 'adversarial_loss' not in outcome.metrics
@@ -367,9 +366,9 @@ def test_the_improved_one_is_arcface_and_the_boundary_of_eligible_samples(
 def test_the_improved_one_can_have_an_adversary():
   outcome, params, _ = _improved(adversarial_weight=1.0)
   assert 'discriminator' in params
-  without = sum(
-    float(outcome.metrics[f'{name}_loss'])
-    for name in ('classification', 'boundary')
+  without = float(
+    outcome.metrics['classification_loss']
+    + 3 * outcome.metrics['boundary_loss']
   )
   assert float(outcome.loss) == pytest.approx(
     without + 27 / 30 * float(outcome.metrics['adversarial_loss']), rel=1e-5

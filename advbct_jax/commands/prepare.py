@@ -149,7 +149,7 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--distance',
     type=int,
-    default=2,
+    default=4,
     help='in how many bits, of 64, the hashes of images differ that look the '
     'same, 0 to 7 (%(default)s)',
   )

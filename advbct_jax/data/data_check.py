@@ -75,7 +75,7 @@ class _Image:
 def check_data(
   image_sets: Mapping[str, ImageSet],
   least_size: int = LEAST_SIDE,
-  distance: int = 0,
+  distance: int = 4,
 ) -> list[Problem]:
   """Reads every image once, in parallel, and says what is wrong.
 

@@ -109,10 +109,14 @@ def open_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
   if Image.MAX_IMAGE_PIXELS is not None:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
   Image.init()  # knows the formats, and costs nothing from the second time on
-  image = Image.open(
-    io.BytesIO(encoded),
-    formats=[name for name in _FORMATS if name in Image.OPEN],
-  )
+  formats = [name for name in _FORMATS if name in Image.OPEN]
+  try:
+    image = Image.open(io.BytesIO(encoded), formats=formats)
+  except Image.DecompressionBombError as error:
+    # Pillow names its own limit, twice that of its warning.
+    raise Image.DecompressionBombError(
+      f'its header says more than twice {max_pixels} pixels'
+    ) from error
   if image.width * image.height > max_pixels:
     image.close()
     raise Image.DecompressionBombError(

@@ -35,9 +35,15 @@ REFUSED = {
   'postscript': (encode(quarters(), 'EPS'), 'no format of pictures'),
   'no_width': (png_that_claims(0, 8), 'no format of pictures'),
   'no_size': (_GIF_OF_NOTHING, 'no format of pictures'),
-  'bomb_png': (png_that_claims(60_000, 60_000), r'pixels\) exceeds limit'),
-  'bomb_jpeg': (jpeg_that_claims(65_000, 65_000), r'pixels\) exceeds limit'),
-  'bomb_ppm': (b'P6 100000 100000 255\n', r'pixels\) exceeds limit'),
+  'bomb_png': (
+    png_that_claims(60_000, 60_000),
+    'more than twice 89478485 pixels',
+  ),
+  'bomb_jpeg': (
+    jpeg_that_claims(65_000, 65_000),
+    'more than twice 89478485 pixels',
+  ),
+  'bomb_ppm': (b'P6 100000 100000 255\n', 'more than twice 89478485 pixels'),
   'large': (png_that_claims(9_500, 9_500), '9500 × 9500 pixels, more than'),
   'half_a_jpeg': (encode(_NOISE, 'JPEG')[:2000], 'truncated'),
   'half_a_png': (encode(_NOISE)[:5000], 'truncated'),
@@ -129,10 +135,10 @@ def test_a_set_says_how_many_pixels_an_image_may_have(tmp_path, max_pixels):
 def test_more_pixels_than_pillow_takes_may_be_allowed(monkeypatch):
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 20)
   with (
-    pytest.raises(InputError, match='exceeds limit of 40 pixels'),
+    pytest.raises(InputError, match='more than twice 20 pixels'),
     refuse_undecodable('a.png'),
   ):
-    decode_image(encode(quarters()), 8, max_pixels=10)
+    decode_image(encode(quarters()), 8, max_pixels=20)
   decoded = decode_image(encode(quarters()), 8, max_pixels=MAX_PIXELS)
   assert decoded.tolist() == quarters().tolist()
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+import os
 import pathlib
 import shlex
 from typing import TYPE_CHECKING
@@ -312,6 +313,12 @@ def _check(flags: argparse.Namespace) -> None:
     spec = f'{root.resolve().name}:{spec}'
   found = find_data(spec)
   out = flags.out or found.root / 'checked.csv'
+  # Millions of images should not be read for nothing.
+  if not os.access(out.parent, os.W_OK):
+    raise InputError(
+      f'{printable(out)}: found no folder that can be written to, wanted a '
+      'place for the table. Say --out=CSV.'
+    )
   image_sets = open_image_sets(found, _read_max_pixels(flags))
   problems = check_data(image_sets, flags.least_size, flags.distance)
   write_problems(out, problems)

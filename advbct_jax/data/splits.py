@@ -113,11 +113,11 @@ def split_training_set(
     # (`lexsort` goes by its last key first), and at random within.
     shuffled = np.lexsort((random.random(len(labels)), labels))
     shuffled = shuffled[np.count_nonzero(~usable) :]  # −1 comes first
-    rank = np.empty(len(labels), int)
+    rank = np.zeros(len(labels), int)
     starts = np.cumsum(counts[order]) - counts[order]
     rank[shuffled] = np.arange(len(shuffled)) - starts[labels[shuffled]]
     old_labels, new_labels = (
-      np.where(usable & (rank < quota[labels]), labels, -1)
+      np.where(rank < quota[labels], labels, -1)
       for quota in (
         np.maximum((share * counts[order]).astype(int), 1)
         for share in (old_fraction, new_fraction)

@@ -128,7 +128,10 @@ def test_a_folder_will_do_for_a_name(gldv2_root, capsys):
     ('--distance=8', 'distance: found 8, wanted from 0 to 7'),
     ('--least_size=-1', 'least_size: found -1'),
     ('--max_pixels=0', '--max_pixels: found 0'),
-    ('--out=nowhere/at/all.csv', 'nowhere/at/all.csv'),
+    (
+      '--out=nowhere/at/all.csv',
+      'all.csv: found no folder that can be written',
+    ),
   ],
 )
 def test_options_that_mean_nothing_are_refused(

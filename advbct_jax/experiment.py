@@ -7,7 +7,6 @@ from typing import Any
 import ml_collections
 
 from advbct_jax.convert.vector_folders import find_stores
-from advbct_jax.data import gldv2
 from advbct_jax.data.configured_sets import open_data, require_root
 from advbct_jax.data.images import ImageSet
 from advbct_jax.data.named_sets import open_retrieval_sets
@@ -23,6 +22,7 @@ from advbct_jax.judge import (
 from advbct_jax.methods import find_method
 from advbct_jax.models.backbones import takes_features
 from advbct_jax.monitor import Monitor
+from advbct_jax.training.checked_images import load_checked_images
 from advbct_jax.training.checkpoints import latest_step, read_config
 from advbct_jax.training.config_checks import check_config
 from advbct_jax.training.curves import plot_curves
@@ -139,10 +139,13 @@ def _image_sets(config: ml_collections.ConfigDict) -> list[ImageSet]:
   """All that an experiment asks of an encoder."""
   require_root(config)
   sets = open_retrieval_sets(
-    config.evaluation.data, config.data.root, config.evaluation.crop_queries
+    config.evaluation.data,
+    config.data.root,
+    config.evaluation.crop_queries,
+    config.data.max_pixels,
   )
   return [
-    gldv2.load_train(pathlib.Path(config.data.root), config.data.name),
+    load_checked_images(config).image_set,
     *(part for one in sets for part in (one.gallery, one.queries)),
   ]
 

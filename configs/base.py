@@ -6,6 +6,7 @@ Other configs import this one and change what they need.
 import ml_collections
 from ml_collections import config_dict
 
+from advbct_jax.data.decoding import MAX_PIXELS
 from advbct_jax.methods import METHODS, method_options
 
 
@@ -69,6 +70,16 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.resampling = 'bilinear'  # or bicubic: how images are squashed
   config.data.workers = 8  # processes that decode; 0 takes threads
   config.data.memory_mib = 2048  # sets that decode to less are kept in memory
+  # Images of more are refused by their header; by default those that take more
+  # than 256 MiB as RGB.
+  config.data.max_pixels = MAX_PIXELS
+  # The table of `advbct prepare check`, '' for none, and what becomes of the
+  # problems of training images that it tells: 'stop' refuses to train, 'skip'
+  # leaves these images out (of the same images of a class the first stays).
+  config.data.checked = ''
+  config.data.on_problem = 'stop'
+  # Which problems count; near_duplicate and near_shared are further ones.
+  config.data.problems = ('unreadable', 'too_small', 'duplicate', 'shared')
 
   config.batch_size = 256  # over all devices
   config.epochs = 30

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+import os
 import pathlib
 import shlex
 from typing import TYPE_CHECKING
@@ -66,6 +67,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     action='store_false',
     help='take images as they are stored',
   )
+  _add_max_pixels(own)
   own.set_defaults(run=_own)
 
   _add_vectors(commands)
@@ -85,7 +87,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     type=int,
     help='in pixels; larger images are shrunk to it, save cropped queries',
   )
+  _add_max_pixels(records)
   records.set_defaults(run=_records)
+
+  _add_check(commands)
 
   landmarks = commands.add_parser(
     'landmarks',
@@ -97,6 +102,60 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   landmarks.add_argument('--sheet', help='PNG file for a contact sheet')
   landmarks.set_defaults(run=_landmarks)
   return parser.parse_args(arguments)
+
+
+def _add_max_pixels(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--max_pixels',
+    type=int,
+    help='images of more are refused by their header (89478485, which take '
+    '256 MiB as RGB)',
+  )
+
+
+def _read_max_pixels(flags: argparse.Namespace) -> int:
+  from advbct_jax.data.decoding import MAX_PIXELS
+
+  found = MAX_PIXELS if flags.max_pixels is None else flags.max_pixels
+  if found < 1:
+    raise InputError(
+      f'--max_pixels: found {found}, wanted a number of pixels, such as '
+      f'{MAX_PIXELS}.'
+    )
+  return found
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+  parser = commands.add_parser(
+    'check',
+    help='find images that are broken, too small, there twice, or leak',
+    description='Reads every image of a data set once, and writes a CSV file '
+    'with a line for each that is unreadable, too small, a duplicate of an '
+    'earlier one, or shared between training and what is judged on; and for '
+    'those that look as if they were. Training honours the file: '
+    '--config.data.checked=CSV, --config.data.on_problem=stop or skip.',
+  )
+  parser.add_argument(
+    'data', help='NAME:ROOT, such as gldv2:/data/gldv2; or ROOT alone'
+  )
+  parser.add_argument(
+    '--out', type=pathlib.Path, help='the CSV file (ROOT/checked.csv)'
+  )
+  parser.add_argument(
+    '--least_size',
+    type=int,
+    default=8,
+    help='pixels that the shorter side should have (%(default)s)',
+  )
+  parser.add_argument(
+    '--distance',
+    type=int,
+    default=4,
+    help='in how many bits, of 64, the hashes of images differ that look the '
+    'same, 0 to 7 (%(default)s)',
+  )
+  _add_max_pixels(parser)
+  parser.set_defaults(run=_check)
 
 
 def _add_vectors(commands: argparse._SubParsersAction) -> None:
@@ -183,7 +242,12 @@ def _own(flags: argparse.Namespace) -> None:
   from advbct_jax.data.own_images import prepare_own_images
 
   split = prepare_own_images(
-    flags.images, flags.out, flags.held_out, flags.seed, flags.upright
+    flags.images,
+    flags.out,
+    flags.held_out,
+    flags.seed,
+    flags.upright,
+    _read_max_pixels(flags),
   )
   print(_say_what_next(flags.out, split))
 
@@ -225,14 +289,52 @@ def _records(flags: argparse.Namespace) -> None:
       f'--longest_side: found {longest_side}, wanted a number of pixels. Try '
       '512.'
     )
+  max_pixels = _read_max_pixels(flags)
   found = find_data(flags.data)
   if found.layout == 'gldv2':
-    records.prepare_gldv2(found.root, out, longest_side)
+    records.prepare_gldv2(found.root, out, longest_side, max_pixels)
     use = _training_command(out)
   else:
-    records.prepare_revisited(found.root, found.name, out, longest_side)
+    records.prepare_revisited(
+      found.root, found.name, out, longest_side, max_pixels
+    )
     use = f'advbct evaluate --old=… --new=… --data={found.name}:{out}'
   print(f'{out}: whole, and takes the place of {found.root}. Next:\n  {use}')
+
+
+def _check(flags: argparse.Namespace) -> None:
+  from advbct_jax.data.data_check import check_data
+  from advbct_jax.data.file_names import printable
+  from advbct_jax.data.named_sets import find_data, open_image_sets
+  from advbct_jax.data.problem_tables import PROBLEMS, write_problems
+
+  spec = flags.data
+  if ':' not in spec and (root := pathlib.Path(spec)).is_dir():
+    spec = f'{root.resolve().name}:{spec}'
+  found = find_data(spec)
+  out = flags.out or found.root / 'checked.csv'
+  # Millions of images should not be read for nothing.
+  if not os.access(out.parent, os.W_OK):
+    raise InputError(
+      f'{printable(out)}: found no folder that can be written to, wanted a '
+      'place for the table. Say --out=CSV.'
+    )
+  image_sets = open_image_sets(found, _read_max_pixels(flags))
+  problems = check_data(image_sets, flags.least_size, flags.distance)
+  write_problems(out, problems)
+  for part, image_set in image_sets.items():
+    kinds = [it.problem for it in problems if it.part == part]
+    counts = ', '.join(
+      f'{kinds.count(kind)} {kind}' for kind in PROBLEMS if kind in kinds
+    )
+    print(f'{part}: {len(image_set)} images; {counts or "no problem"}')
+  print(f'{printable(out)}: {len(problems)} lines')
+  if 'train' in image_sets and problems:
+    use = shlex.quote(f'--config.data.checked={printable(out)}')
+    print(
+      'Next, look at them, and train without the worst:\n'
+      f'  advbct train … {use} --config.data.on_problem=skip'
+    )
 
 
 def _landmarks(flags: argparse.Namespace) -> None:

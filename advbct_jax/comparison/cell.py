@@ -11,7 +11,6 @@ from advbct_jax.adapters.fitting import fit_adapter
 from advbct_jax.adapters.kinds import check_widths
 from advbct_jax.comparison.grid import ADAPTER_POLICY, Job, stores_of
 from advbct_jax.comparison.runner import is_done
-from advbct_jax.data import gldv2
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.embeddings.named_stores import open_named_store
 from advbct_jax.embeddings.store import EmbeddingStore
@@ -19,6 +18,7 @@ from advbct_jax.errors import InputError
 from advbct_jax.judge import judge, judge_refresh
 from advbct_jax.locks import hold
 from advbct_jax.training.aligned_start import check_independent_config
+from advbct_jax.training.checked_images import load_checked_images
 from advbct_jax.training.checkpoints import is_workdir
 from advbct_jax.training.old_side import (
   check_old_encoder,
@@ -66,7 +66,10 @@ def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
     'new': encoder,
   }
   retrieval_sets = open_retrieval_sets(
-    config.evaluation.data, config.data.root, config.evaluation.crop_queries
+    config.evaluation.data,
+    config.data.root,
+    config.evaluation.crop_queries,
+    config.data.max_pixels,
   )
   embedding: dict[str, Any] = {
     'batch_size': config.evaluation.batch_size,
@@ -82,7 +85,7 @@ def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
     **embedding,
   )
   if job.policies:
-    known = gldv2.load_train(pathlib.Path(config.data.root), config.data.name)
+    known = load_checked_images(config).image_set
     judge_refresh(
       encoders,
       retrieval_sets,

@@ -35,7 +35,10 @@ def open_data(
   if config.data.drawing:
     draw_landmarks(config.data.root, **config.data.drawing)
   retrieval_sets = open_retrieval_sets(
-    config.evaluation.data, config.data.root, config.evaluation.crop_queries
+    config.evaluation.data,
+    config.data.root,
+    config.evaluation.crop_queries,
+    config.data.max_pixels,
   )
   if takes_features(config.model.architecture):
     return retrieval_sets

@@ -12,13 +12,14 @@ _LONGEST_CELL = 2**31 - 1
 
 
 def read_columns(
-  path: pathlib.Path, columns: Sequence[str]
+  path: pathlib.Path, columns: Sequence[str], may_be_empty: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
   """Reads some columns of a table row by row, and skips empty lines.
 
   Args:
     path: a CSV file in UTF-8 whose first line names its columns.
     columns: the names of the wanted columns; others may be there too.
+    may_be_empty: whether a header alone will do.
 
   Yields:
     The line number in the file, and the cells in the order of `columns`,
@@ -56,7 +57,7 @@ def read_columns(
     ) from error
   finally:
     csv.field_size_limit(longest_cell)
-  if not rows:
+  if not rows and not may_be_empty:
     raise InputError(
       f'{path}: found a header and no rows. Download or export it again.'
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 import io
+import warnings
 
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
@@ -14,6 +15,20 @@ from advbct_jax.errors import InputError
 # fine. A bound there must be, for a kilobyte can inflate to a gigabyte.
 PngImagePlugin.MAX_TEXT_CHUNK = 64 * 2**20
 PngImagePlugin.MAX_TEXT_MEMORY = 256 * 2**20
+
+# So many pixels an image may have, by its header: 256 MiB of RGB, which is
+# where Pillow begins to warn; a few threads' worth fits into any machine.
+MAX_PIXELS = 2**28 // 3
+# `open_image` refuses what Pillow would warn of, or was told to take it.
+warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
+
+# Of Pillow's formats those that pictures come in. Of the others some run
+# programs (EPS runs Ghostscript) or unpack without bounds (FITS), and a file is
+# known by its first bytes, whatever it is called.
+_FORMATS = (
+  *('JPEG', 'MPO', 'PNG', 'WEBP', 'GIF', 'TIFF', 'BMP', 'PPM', 'JPEG2000'),
+  *('AVIF', 'HEIF'),  # as the version, or a plugin, has them
+)
 
 # How to turn an image by its EXIF orientation; 1 is upright.
 _TURNS = {
@@ -42,6 +57,7 @@ def decode_image(
   box: np.ndarray | None = None,
   upright: bool = False,
   resampling: str = 'bilinear',
+  max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
   """Decodes an image, crops it, and squashes it to a square.
 
@@ -49,18 +65,19 @@ def decode_image(
   on PIL images.
 
   Args:
-    encoded: an image of a format that Pillow reads. Of several pictures in it
-      the first is taken; what `flatten` does is done to it.
+    encoded: an image of a format that `open_image` takes. Of several pictures
+      in it the first is taken; what `flatten` does is done to it.
     size: side of the result in pixels.
     box: [4] x1, y1, x2, y2 in pixels to crop to first, after any turning.
     upright: whether the image is turned by its EXIF orientation. (Pillow turns
       TIFFs in any case.)
     resampling: a key of `RESAMPLINGS`.
+    max_pixels: how many pixels the image may have.
 
   Returns:
     [size, size, 3] uint8 RGB.
   """
-  with Image.open(io.BytesIO(encoded)) as image:
+  with open_image(encoded, max_pixels) as image:
     rgb = flatten(image).convert('RGB')
     if upright:
       rgb = turn_upright(rgb, image)
@@ -69,6 +86,44 @@ def decode_image(
   if rgb.size != (size, size):
     rgb = rgb.resize((size, size), RESAMPLINGS[resampling])
   return np.asarray(rgb)
+
+
+def open_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+  """Opens an image; of its pixels none is decoded yet.
+
+  Args:
+    encoded: a JPEG, PNG, WebP, GIF, TIFF, BMP, PPM, JPEG 2000 or AVIF, or a
+      HEIF where a plugin of Pillow's reads it.
+    max_pixels: how many pixels it may have, by its header.
+
+  Returns:
+    The image, to be closed.
+
+  Raises:
+    Exception: what `refuse_undecodable` puts into words, if it is of another
+      format, broken, or has more pixels.
+  """
+  if not encoded:
+    raise ValueError('the file is empty')
+  # Whoever asks for more than Pillow's own limit gets it.
+  if Image.MAX_IMAGE_PIXELS is not None:
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
+  Image.init()  # knows the formats, and costs nothing from the second time on
+  formats = [name for name in _FORMATS if name in Image.OPEN]
+  try:
+    image = Image.open(io.BytesIO(encoded), formats=formats)
+  except Image.DecompressionBombError as error:
+    # Pillow names its own limit, twice that of its warning.
+    raise Image.DecompressionBombError(
+      f'its header says more than twice {max_pixels} pixels'
+    ) from error
+  if image.width * image.height > max_pixels:
+    image.close()
+    raise Image.DecompressionBombError(
+      f'its header says {image.width} × {image.height} pixels, more than '
+      f'{max_pixels}'
+    )
+  return image
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -152,9 +207,15 @@ def refuse_undecodable(where: str, doing: str = 'decode') -> Iterator[None]:
   except Exception as error:
     if isinstance(error, UnidentifiedImageError):
       # Its own text is the address of a buffer.
-      reason = 'it has no format that Pillow reads'
+      reason = 'it has no format of pictures that is read here'
     else:
       reason = f'{error}' or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+      raise InputError(
+        f'{where}: cannot {doing} the image ({reason.rstrip(".")}). Shrink it, '
+        'leave it out, or allow more: config.data.max_pixels in training, '
+        '--max_pixels in advbct prepare.'
+      ) from error
     raise InputError(
       f'{where}: cannot {doing} the image ({reason}). A whole JPEG, PNG or '
       'other image is wanted; fetch or export it again, or leave it out.'

@@ -1,24 +1,24 @@
 """Looks at images before they are used: what is broken, what is odd."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 import dataclasses
-import io
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 import tqdm
 
-from advbct_jax.data.decoding import refuse_undecodable
-from advbct_jax.data.images import ImageFiles, ImageSet, NoPictures
+from advbct_jax.data.decoding import open_image, refuse_undecodable
+from advbct_jax.data.images import ImageFiles, ImageSet, NoPictures, TakenImages
 from advbct_jax.errors import InputError
 
 # A tracking pixel, a rule between paragraphs: not what anybody searches for.
-_LEAST_SIDE = 8
+LEAST_SIDE = 8
 _LARGEST_RATIO = 16
 
 _SUSPICIOUS = (
-  f'suspicious: under {_LEAST_SIDE} pixels wide or high, or over '
+  f'suspicious: under {LEAST_SIDE} pixels wide or high, or over '
   f'{_LARGEST_RATIO} times as long as wide'
 )
 _SEVERAL_PICTURES = (
@@ -35,6 +35,8 @@ _CHECKED_AT_ONCE = 16384
 # Images are named up to these numbers, and then counted.
 _MOST_PROBLEMS = 10
 _MOST_ODDITIES = 3
+
+Look = TypeVar('Look')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,9 @@ def check_images(image_set: ImageSet) -> None:
     InputError: naming the first unusable images, and how many there are; or
       if the set has no pictures at all.
   """
-  files = image_set.images
+  files, rows = image_set.images, np.arange(len(image_set))
+  if isinstance(image_set.images, TakenImages):
+    files, rows = image_set.images.images, image_set.images.rows
   if isinstance(files, NoPictures):
     files.refuse()
   if not isinstance(files, ImageFiles):
@@ -82,7 +86,7 @@ def check_images(image_set: ImageSet) -> None:
       encoded = ending if small else files[index]
       with (
         refuse_undecodable(where),
-        Image.open(io.BytesIO(encoded)) as image,
+        open_image(encoded, image_set.max_pixels) as image,
       ):
         oddities = find_oddities(image)
         if not encoded.endswith(_JPEG_END):
@@ -91,28 +95,43 @@ def check_images(image_set: ImageSet) -> None:
       return Finding(where, str(error))
     return Finding(where, oddities=oddities)
 
-  # In blocks, for a pool holds all that it is given, a kilobyte an image.
-  blocks = np.array_split(
-    np.arange(len(image_set)), -(-len(image_set) // _CHECKED_AT_ONCE)
-  )
-  noted: list[Finding] = []
+  noted = list(filter(worth_noting, look_at_all(image_set.name, look, rows)))
+  report_findings(image_set.name, len(rows), noted)
+
+
+def look_at_all(
+  name: str, look: Callable[[int], Look], rows: np.ndarray
+) -> Iterator[Look]:
+  """Looks at images in parallel, and shows how far it is.
+
+  Args:
+    name: of the images together.
+    look: takes the row of an image; called in threads.
+    rows: [n] of the images.
+
+  Yields:
+    What `look` returns, in the order of the rows.
+  """
   with (
     futures.ThreadPoolExecutor() as pool,
     tqdm.tqdm(
-      desc=f'checking {image_set.name}', total=len(image_set), unit=' images'
+      desc=f'checking {name}', total=len(rows), unit=' images'
     ) as progress,
   ):
-    for block in blocks:
-      noted += filter(worth_noting, pool.map(look, block.tolist()))
-      progress.update(len(block))
-  report_findings(image_set.name, len(image_set), noted)
+    # In blocks, for a pool holds all that it is given, a kilobyte an image.
+    for start in range(0, len(rows), _CHECKED_AT_ONCE):
+      for found in pool.map(
+        look, rows[start : start + _CHECKED_AT_ONCE].tolist()
+      ):
+        progress.update()
+        yield found
 
 
 def find_oddities(image: Image.Image) -> tuple[str, ...]:
   """What a person should know of an image that is open; it isn't decoded."""
   oddities = []
   least, largest = sorted(image.size)
-  if least < _LEAST_SIDE or largest > _LARGEST_RATIO * least:
+  if least < LEAST_SIDE or largest > _LARGEST_RATIO * least:
     oddities.append(_SUSPICIOUS)
   # What cameras put behind the picture of an MPO is its preview or depth, which
   # no viewer shows.

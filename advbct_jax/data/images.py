@@ -6,14 +6,22 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import stat
 from typing import NoReturn, Protocol
 
 import numpy as np
 import tqdm
 
-from advbct_jax.data.decoding import decode_image, refuse_undecodable
+from advbct_jax.data.decoding import (
+  MAX_PIXELS,
+  decode_image,
+  refuse_undecodable,
+)
 from advbct_jax.data.file_names import printable
 from advbct_jax.errors import InputError
+
+# No picture of `MAX_PIXELS` takes more, at 16 bytes a pixel.
+_LARGEST_FILE = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +101,17 @@ class ImageFiles:
 
   def _read(self, index: int, last: int | None = None) -> bytes:
     try:
-      with (self.root / self.paths[index]).open('rb') as file:
+      path = self.root / self.paths[index]
+      with open(path, 'rb', opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
+          raise InputError(
+            f'{self.where(index)}: found no file, or one of more than '
+            f'{_LARGEST_FILE // 2**30} GiB, wanted an image. The list of '
+            'images names it; take it off the list, or shrink it.'
+          )
         if last is not None:
-          size = file.seek(0, os.SEEK_END)
-          file.seek(max(size - last, 0))
+          file.seek(max(status.st_size - last, 0))
         return file.read()
     except OSError as error:
       raise InputError(
@@ -104,6 +119,11 @@ class ImageFiles:
         'The list of images names it; restore the file or take it off the '
         'list.'
       ) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+  """Opens a file without waiting, as one would for the writer of a pipe."""
+  return os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +165,13 @@ class NoPictures:
 
 
 @dataclasses.dataclass(frozen=True)
-class _TakenImages:
-  """Some of the encoded images of a set."""
+class TakenImages:
+  """Some of the encoded images of a set.
+
+  Attributes:
+    images: all of them.
+    rows: [N] which are taken.
+  """
 
   images: EncodedImages
   rows: np.ndarray
@@ -158,6 +183,7 @@ class _TakenImages:
     return self.images[int(self.rows[index])]
 
   def where(self, index: int) -> str:
+    """Where one image lies."""
     return self.images.where(int(self.rows[index]))
 
 
@@ -174,6 +200,7 @@ class ImageSet:
       before anything else, or None to take images whole.
     upright: whether images are turned by their EXIF orientation. The published
       sets are taken as they are stored, as all figures of theirs are.
+    max_pixels: how many pixels an image may have before it is refused.
   """
 
   name: str
@@ -182,6 +209,7 @@ class ImageSet:
   labels: np.ndarray | None = None
   boxes: np.ndarray | None = None
   upright: bool = False
+  max_pixels: int = MAX_PIXELS
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -195,7 +223,7 @@ class ImageSet:
     return dataclasses.replace(
       self,
       ids=[self.ids[row] for row in rows],
-      images=_TakenImages(self.images, rows),
+      images=TakenImages(self.images, rows),
       labels=None if self.labels is None else self.labels[rows],
       boxes=None if self.boxes is None else self.boxes[rows],
     )
@@ -219,7 +247,9 @@ class ImageSet:
     box = None if self.boxes is None else self.boxes[index]
     encoded = self.images[index]
     with refuse_undecodable(self.images.where(index)):
-      return decode_image(encoded, size, box, self.upright, resampling)
+      return decode_image(
+        encoded, size, box, self.upright, resampling, self.max_pixels
+      )
 
 
 def digest_ids(ids: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import pathlib
 from typing import Literal
 
 from advbct_jax.data import gldv2, revisited
+from advbct_jax.data.decoding import MAX_PIXELS
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.data.images import ImageSet
 from advbct_jax.errors import InputError
@@ -54,10 +55,58 @@ def open_retrieval_set(
 
 
 def open_retrieval_sets(
-  specs: Sequence[str], data_root: str | None, crop_queries: bool
+  specs: Sequence[str],
+  data_root: str | None,
+  crop_queries: bool,
+  max_pixels: int = MAX_PIXELS,
 ) -> list[RetrievalSet]:
-  """Loads several retrieval sets; see `open_retrieval_set`."""
-  return [open_retrieval_set(spec, data_root, crop_queries) for spec in specs]
+  """Loads several retrieval sets; see `open_retrieval_set`.
+
+  Their images may have `max_pixels`.
+  """
+  sets = [open_retrieval_set(spec, data_root, crop_queries) for spec in specs]
+  return [
+    dataclasses.replace(
+      found,
+      queries=dataclasses.replace(found.queries, max_pixels=max_pixels),
+      gallery=dataclasses.replace(found.gallery, max_pixels=max_pixels),
+    )
+    for found in sets
+  ]
+
+
+def open_image_sets(
+  found: DataFolder, max_pixels: int = MAX_PIXELS
+) -> dict[str, ImageSet]:
+  """Loads all images of a data set, trained on, searched and searched with.
+
+  Args:
+    found: the data set.
+    max_pixels: how many pixels an image may have.
+
+  Returns:
+    Of GLDv2's layout `train`, `index`, and as `test` the queries that are not
+    ignored, as far as it has their tables; of the Revisited one `gallery` and
+    `queries`.
+
+  Raises:
+    InputError: if a table is malformed.
+  """
+  sets = {}
+  if found.layout == 'revisited':
+    retrieval_set = revisited.load_retrieval(found.root, found.name)
+    sets['gallery'] = retrieval_set.gallery
+    sets['queries'] = retrieval_set.queries
+  else:
+    if (found.root / gldv2.TRAIN_TABLE).is_file():
+      sets['train'] = gldv2.load_train(found.root, found.name)
+    if (found.root / gldv2.INDEX_TABLE).is_file():
+      retrieval_set = gldv2.load_retrieval(found.root, found.name)
+      sets |= {'index': retrieval_set.gallery, 'test': retrieval_set.queries}
+  return {
+    part: dataclasses.replace(image_set, max_pixels=max_pixels)
+    for part, image_set in sets.items()
+  }
 
 
 def open_training_set(

@@ -10,20 +10,20 @@ from concurrent import futures
 import csv
 import dataclasses
 import hashlib
-import io
 import itertools
 import os
 import pathlib
 import shutil
 
 import numpy as np
-from PIL import Image
 import tqdm
 
 from advbct_jax.data import gldv2
 from advbct_jax.data.decoding import (
+  MAX_PIXELS,
   encode_jpeg,
   flatten,
+  open_image,
   refuse_undecodable,
   turn_upright,
 )
@@ -91,6 +91,7 @@ def prepare_own_images(
   held_out: float = 0.2,
   seed: int = 0,
   upright: bool = True,
+  max_pixels: int = MAX_PIXELS,
 ) -> Split:
   """Writes one's own images as a folder in GLDv2's layout.
 
@@ -108,6 +109,7 @@ def prepare_own_images(
     seed: chooses the classes and the queries.
     upright: whether images are turned by their EXIF orientation, as a phone's
       pictures must be: converted ones now, JPEGs whenever they are read.
+    max_pixels: how many pixels an image may have.
 
   Returns:
     What became of the images.
@@ -127,7 +129,7 @@ def prepare_own_images(
     parts = {'train': split.train, 'index': split.index, 'test': split.test}
     noted: list[Finding] = []
     for name, part in parts.items():
-      noted += _place_images(root, folder / name, part, upright)
+      noted += _place_images(root, folder / name, part, upright, max_pixels)
     report_findings(printable(source), len(images), noted)
     _write_tables(folder, split)
     gldv2.write_traits(folder, upright=upright)
@@ -183,6 +185,7 @@ def _place_images(
   folder: pathlib.Path,
   images: Sequence[OwnImage],
   upright: bool,
+  max_pixels: int,
 ) -> list[Finding]:
   """Puts images where GLDv2's layout has them; returns what to say of them."""
 
@@ -192,7 +195,8 @@ def _place_images(
     source = root / image.path
     where = printable(source)
     try:
-      return Finding(where, oddities=_place_image(source, target, upright))
+      oddities = _place_image(source, target, upright, max_pixels)
+      return Finding(where, oddities=oddities)
     except InputError as error:
       return Finding(where, str(error))
 
@@ -207,14 +211,14 @@ def _place_images(
 
 
 def _place_image(
-  source: pathlib.Path, target: pathlib.Path, upright: bool
+  source: pathlib.Path, target: pathlib.Path, upright: bool, max_pixels: int
 ) -> tuple[str, ...]:
   """Links or copies a JPEG, converts anything else; returns the oddities."""
   encoded = ImageFiles(source.parent, [source.name])[0]
   is_jpeg = encoded.startswith(_JPEG_START)
   with (
     refuse_undecodable(printable(source)),
-    Image.open(io.BytesIO(encoded)) as image,
+    open_image(encoded, max_pixels) as image,
   ):
     oddities = find_oddities(image)
     if is_jpeg:

@@ -28,13 +28,16 @@ import tqdm
 
 from advbct_jax.data import gldv2, revisited
 from advbct_jax.data.decoding import (
+  MAX_PIXELS,
   encode_jpeg,
   flatten,
+  open_image,
   refuse_undecodable,
   turn_upright,
 )
 from advbct_jax.data.image_checks import check_images
 from advbct_jax.data.images import ImageSet
+from advbct_jax.data.named_sets import DataFolder, open_image_sets
 from advbct_jax.data.new_folder import new_folder
 from advbct_jax.data.record_images import VERSION
 
@@ -57,16 +60,18 @@ class _ImageRecords(tfds.core.ShardBasedBuilder, abc.ABC):
     *,
     source: pathlib.Path,
     longest_side: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     **kwargs: Any,
   ):
     """Takes the folder to pack, and TFDS' own arguments."""
     self._source = source
     self._longest_side = longest_side
+    self._max_pixels = max_pixels
     super().__init__(file_format='array_record', **kwargs)
 
   @abc.abstractmethod
-  def _image_sets(self) -> dict[str, ImageSet]:
-    """The sets to pack, by the names of their splits."""
+  def _found(self) -> DataFolder:
+    """The data set to pack; its image sets become the splits."""
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
@@ -86,7 +91,7 @@ class _ImageRecords(tfds.core.ShardBasedBuilder, abc.ABC):
     self, dl_manager: Any
   ) -> dict[str, list[Callable[[], _Examples]]]:
     del dl_manager  # Nothing is downloaded.
-    sets = self._image_sets()
+    sets = open_image_sets(self._found(), self._max_pixels)
     for image_set in sets.values():
       check_images(image_set)
     total = sum(map(len, sets.values()))
@@ -113,14 +118,8 @@ class Gldv2(_ImageRecords):
   split that has no table is left out.
   """
 
-  def _image_sets(self) -> dict[str, ImageSet]:
-    sets = {}
-    if (self._source / gldv2.TRAIN_TABLE).is_file():
-      sets['train'] = gldv2.load_train(self._source)
-    if (self._source / gldv2.INDEX_TABLE).is_file():
-      retrieval_set = gldv2.load_retrieval(self._source)
-      sets |= {'index': retrieval_set.gallery, 'test': retrieval_set.queries}
-    return sets
+  def _found(self) -> DataFolder:
+    return DataFolder('gldv2', 'gldv2', self._source)
 
 
 class Revisited(_ImageRecords):
@@ -135,13 +134,15 @@ class Revisited(_ImageRecords):
     self._set_name = set_name
     super().__init__(**kwargs)
 
-  def _image_sets(self) -> dict[str, ImageSet]:
-    retrieval_set = revisited.load_retrieval(self._source, self._set_name)
-    return {'gallery': retrieval_set.gallery, 'queries': retrieval_set.queries}
+  def _found(self) -> DataFolder:
+    return DataFolder(self._set_name, 'revisited', self._source)
 
 
 def prepare_gldv2(
-  source: pathlib.Path, out: pathlib.Path, longest_side: int | None = None
+  source: pathlib.Path,
+  out: pathlib.Path,
+  longest_side: int | None = None,
+  max_pixels: int = MAX_PIXELS,
 ) -> None:
   """Packs a folder in GLDv2's layout into records.
 
@@ -149,6 +150,7 @@ def prepare_gldv2(
     source: the folder.
     out: the prepared folder; it must not exist, and does so only when whole.
     longest_side: in pixels; larger images are shrunk to it.
+    max_pixels: how many pixels an image may have.
 
   Raises:
     InputError: if a table is malformed, an image unusable, or `out` exists.
@@ -164,7 +166,12 @@ def prepare_gldv2(
     for table in tables:
       if (source / table).is_file():
         shutil.copyfile(source / table, folder / table)
-    builder = Gldv2(source=source, longest_side=longest_side, data_dir=folder)
+    builder = Gldv2(
+      source=source,
+      longest_side=longest_side,
+      max_pixels=max_pixels,
+      data_dir=folder,
+    )
     _write(builder, folder)
 
 
@@ -173,6 +180,7 @@ def prepare_revisited(
   name: str,
   out: pathlib.Path,
   longest_side: int | None = None,
+  max_pixels: int = MAX_PIXELS,
 ) -> None:
   """Packs a set in the Revisited layout into records.
 
@@ -181,6 +189,7 @@ def prepare_revisited(
     name: the set, such as `roxford5k`.
     out: the prepared folder; it must not exist, and does so only when whole.
     longest_side: in pixels; larger gallery images are shrunk to it.
+    max_pixels: how many pixels an image may have.
 
   Raises:
     InputError: if the ground truth is malformed, an image unusable, or `out`
@@ -193,24 +202,31 @@ def prepare_revisited(
       source=source,
       set_name=name,
       longest_side=longest_side,
+      max_pixels=max_pixels,
       data_dir=folder,
     )
     _write(builder, folder)
 
 
-def shrink(encoded: bytes, longest_side: int, upright: bool = False) -> bytes:
+def shrink(
+  encoded: bytes,
+  longest_side: int,
+  upright: bool = False,
+  max_pixels: int = MAX_PIXELS,
+) -> bytes:
   """Shrinks an image whose longest side is longer than wanted.
 
   Args:
     encoded: a JPEG or PNG.
     longest_side: of the result, in pixels.
     upright: whether the image is turned by its EXIF orientation.
+    max_pixels: how many pixels the image may have.
 
   Returns:
     A JPEG of quality 92 without EXIF, or the very same bytes, EXIF and all,
     where the image is no larger.
   """
-  with Image.open(io.BytesIO(encoded)) as image:
+  with open_image(encoded, max_pixels) as image:
     if max(image.size) <= longest_side:
       return encoded
     plain = flatten(image)
@@ -234,7 +250,9 @@ def _read_examples(
     if longest_side is None or image_set.boxes is not None:
       return encoded
     with refuse_undecodable(image_set.images.where(position), 'shrink'):
-      return shrink(encoded, longest_side, image_set.upright)
+      return shrink(
+        encoded, longest_side, image_set.upright, image_set.max_pixels
+      )
 
   with futures.ThreadPoolExecutor() as pool:
     for position, image in zip(

@@ -26,6 +26,7 @@ class Split:
     places: [C] int32 the place of each new class among all landmarks of the
       data set, sorted. Unlike its number, it is the same in all splits, and in
       a data set that has further landmarks of higher ids.
+    usable: [N] whether an image may be used at all.
   """
 
   labels: np.ndarray
@@ -33,6 +34,7 @@ class Split:
   old_labels: np.ndarray
   old_class: np.ndarray
   places: np.ndarray
+  usable: np.ndarray
 
   @property
   def classes(self) -> int:
@@ -61,6 +63,7 @@ def split_training_set(
   old_fraction: float,
   seed: int,
   new_fraction: float = 1.0,
+  usable: np.ndarray | None = None,
 ) -> Split:
   """Chooses what the old and the new model know.
 
@@ -75,26 +78,29 @@ def split_training_set(
     old_fraction: the old model's share of classes or images, more than 0.
     seed: of the draw.
     new_fraction: the new model's share, from the old one's to 1.
+    usable: [N] which images may be used; None for all. The others are of no
+      class, and change neither which classes are old nor their numbers.
 
   Returns:
     The split, with the old classes numbered first.
 
   Raises:
-    InputError: if the kind is unknown, a class has a single image, nothing
+    InputError: if the kind is unknown, a class has not two images, nothing
       would be old, or the old model would know more than the new one.
 
   References:
     Pan et al., CVPR 2023.
   """
-  ids, positions, counts = np.unique(
-    landmarks, return_inverse=True, return_counts=True
-  )
+  if usable is None:
+    usable = np.ones(len(landmarks), bool)
+  ids, positions = np.unique(landmarks, return_inverse=True)
+  counts = np.bincount(positions[usable], minlength=len(ids))
   _require_usable(ids, counts, kind, old_fraction, new_fraction)
   random = np.random.default_rng(seed)
   order = random.permutation(len(ids))
   number = np.empty(len(ids), np.int32)
   number[order] = np.arange(len(ids), dtype=np.int32)
-  labels = number[positions]
+  labels = np.where(usable, number[positions], -1)
   if kind == 'extended_class':
     old_classes, classes = (
       int(share * len(ids)) for share in (old_fraction, new_fraction)
@@ -106,9 +112,10 @@ def split_training_set(
     # Rank of every image within its class, in a random order: sorted by class
     # (`lexsort` goes by its last key first), and at random within.
     shuffled = np.lexsort((random.random(len(labels)), labels))
-    rank = np.empty(len(labels), int)
+    shuffled = shuffled[np.count_nonzero(~usable) :]  # −1 comes first
+    rank = np.zeros(len(labels), int)
     starts = np.cumsum(counts[order]) - counts[order]
-    rank[shuffled] = np.arange(len(labels)) - starts[labels[shuffled]]
+    rank[shuffled] = np.arange(len(shuffled)) - starts[labels[shuffled]]
     old_labels, new_labels = (
       np.where(rank < quota[labels], labels, -1)
       for quota in (
@@ -128,19 +135,20 @@ def split_training_set(
     old_labels=old_labels.astype(np.int32),
     old_class=np.where(numbers < old_classes, numbers, -1).astype(np.int32),
     places=order[:classes].astype(np.int32),
+    usable=usable,
   )
 
 
-def unlabelled_split(count: int) -> Split:
+def unlabelled_split(usable: np.ndarray) -> Split:
   """A training set of which nobody says what is alike: all of one class.
 
   The old model is taken to know every thing, and its one class says nothing.
 
   Args:
-    count: the number of things N.
+    usable: [N] which things may be used.
   """
-  zeros, one = np.zeros(count, np.int32), np.zeros(1, np.int32)
-  return Split(zeros, one, zeros, one, one)
+  labels, one = np.where(usable, 0, -1).astype(np.int32), np.zeros(1, np.int32)
+  return Split(labels, one, labels, one, one, usable)
 
 
 def split_by_old_labels(
@@ -161,7 +169,7 @@ def split_by_old_labels(
     InputError: if no image has an old class, or the images of a new class have
       different ones.
   """
-  known = np.flatnonzero(np.array(names) != '')
+  known = np.flatnonzero((np.array(names) != '') & split.usable)
   trained = np.isin(known, split.new_rows)
   if not known.size:
     raise InputError(
@@ -213,5 +221,6 @@ def _require_usable(
     raise InputError(
       f'{lonely.size} classes of the training set have a single image, the '
       f'first of them: {", ".join(map(str, lonely[:10]))}. A class needs at '
-      'least 2; add images or take these classes off train_clean.csv.'
+      'least 2, not counting what config.data.checked leaves out; add images '
+      'or take these classes off train_clean.csv.'
     )

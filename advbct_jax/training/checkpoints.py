@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from advbct_jax.data.decoding import MAX_PIXELS
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError
 from advbct_jax.literal_paths import literal_path
@@ -32,6 +33,10 @@ _YOUNG_FIELDS: dict[str, dict[str, Any]] = {
     'normalization': 'imagenet',
     'resampling': 'bilinear',
     'features': '',
+    'max_pixels': MAX_PIXELS,
+    'checked': '',
+    'on_problem': 'stop',
+    'problems': [],
     'split': {'new_fraction': 1.0},
   },
   'optimizer': {'name': 'sgd', 'schedule': 'drops', 'warmup_epochs': 0.0},

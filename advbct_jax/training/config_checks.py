@@ -8,9 +8,11 @@ import ml_collections
 from advbct_jax.data.augmentation import AUGMENTATIONS
 from advbct_jax.data.decoding import RESAMPLINGS
 from advbct_jax.data.images import NORMALIZATIONS
+from advbct_jax.data.problem_tables import PROBLEMS
 from advbct_jax.errors import InputError
 from advbct_jax.models.backbones import takes_features
 from advbct_jax.models.encoder import COMPUTE_DTYPES
+from advbct_jax.training.checked_images import SKIP, STOP
 from advbct_jax.training.schedules import OPTIMIZERS, SCHEDULES
 
 
@@ -28,6 +30,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     {
       'data.augmentation': AUGMENTATIONS,
       'data.normalization': NORMALIZATIONS,
+      'data.on_problem': (STOP, SKIP),
       'data.resampling': RESAMPLINGS,
       'evaluation.dtype': COMPUTE_DTYPES,
       'optimizer.name': OPTIMIZERS,
@@ -41,6 +44,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     'checkpoint.every_steps',
     'checkpoint.keep',
     'data.image_size',
+    'data.max_pixels',
     'evaluation.part_queries',
     'log.every_steps',
     'model.dimension',
@@ -51,6 +55,12 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       f'config.evaluation.every_epochs is {config.evaluation.every_epochs}; '
       'wanted: after how many epochs the encoder is judged, or 0 for never.'
     )
+  for problem in config.data.problems:
+    if problem not in PROBLEMS:
+      raise InputError(
+        f'config.data.problems names {problem!r}; wanted: some of '
+        f'{", ".join(PROBLEMS)}.'
+      )
   _require_features(config)
   model = config.model
   if not 0 <= model.compatible_dimension <= model.dimension:

@@ -365,7 +365,8 @@ def _old_store_of_run(
     raise InputError(
       f'{path}: the old encoder was trained on part of other images than '
       f'{images.image_set.name} of {config.data.root}; its classes are not '
-      'known there. Wanted: the same train_clean.csv for both.'
+      'known there. Wanted: the same train_clean.csv for both, and the same '
+      'images that cannot be read.'
     )
   return embed_training_images(path, config, images)
 

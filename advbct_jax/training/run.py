@@ -53,6 +53,7 @@ class TrainingSet:
     classes: the number C of classes.
     places: [C] of each class its place among all labels of the data set; None
       for its number.
+    left_out: a digest of the images that a check leaves out; None for none.
   """
 
   load: Loader
@@ -60,6 +61,7 @@ class TrainingSet:
   labels: np.ndarray
   classes: int
   places: np.ndarray | None = None
+  left_out: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +132,8 @@ class Run:
       'old_side': _digest(self.old) if self.old else None,
       'start': self.start.origin if self.start else None,
     }
+    if self.data.left_out:
+      inputs['left_out'] = self.data.left_out
     if isinstance(self.data.load, FeatureRows):
       inputs['features'] = self.data.load.digest()
     return inputs

@@ -1,6 +1,7 @@
 """The stores that a trained encoder fills, which lie in its workdir."""
 
 from collections.abc import Sequence
+import dataclasses
 import pathlib
 
 from advbct_jax.data import gldv2
@@ -113,12 +114,17 @@ def embed_named_sets(
   if data:
     image_sets = [
       image_set
-      for retrieval_set in open_retrieval_sets(data, root, crop_queries)
+      for retrieval_set in open_retrieval_sets(
+        data, root, crop_queries, configured.max_pixels
+      )
       for image_set in (retrieval_set.gallery, retrieval_set.queries)
     ]
   else:
     image_sets = [
-      _training_set(workdir, root, data_name or configured.get('name', ''))
+      dataclasses.replace(
+        _training_set(workdir, root, data_name or configured.get('name', '')),
+        max_pixels=configured.max_pixels,
+      )
     ]
   _, source = open_run(
     workdir,

@@ -4,10 +4,10 @@ import dataclasses
 import pathlib
 
 import ml_collections
+import numpy as np
 
-from advbct_jax.data import gldv2
 from advbct_jax.data.image_checks import check_images
-from advbct_jax.data.images import ImageSet
+from advbct_jax.data.images import ImageSet, digest_ids
 from advbct_jax.data.pipeline import Loader, make_loader
 from advbct_jax.data.splits import (
   Split,
@@ -16,6 +16,7 @@ from advbct_jax.data.splits import (
 )
 from advbct_jax.errors import InputError
 from advbct_jax.models.backbones import takes_features
+from advbct_jax.training.checked_images import load_checked_images
 from advbct_jax.training.head_features import find_run_features
 from advbct_jax.training.run import TrainingSet
 
@@ -31,6 +32,10 @@ class TrainingImages:
   def training_set(self, part: str) -> TrainingSet:
     """What the old model (`old`) or the new one (`all`) is trained on."""
     split = self.split
+    left_out = [
+      self.image_set.ids[row] for row in np.flatnonzero(~split.usable).tolist()
+    ]
+    digest = digest_ids(left_out) if left_out else None
     if part == 'old':
       return TrainingSet(
         self.load,
@@ -38,6 +43,7 @@ class TrainingImages:
         split.old_labels,
         split.old_classes,
         split.places[: split.old_classes],  # old classes are numbered first
+        digest,
       )
     if part == 'all':
       return TrainingSet(
@@ -46,6 +52,7 @@ class TrainingImages:
         split.labels,
         split.classes,
         split.places,
+        digest,
       )
     raise InputError(f'config.data.part is {part!r}; wanted: all or old.')
 
@@ -63,10 +70,12 @@ def open_training_images(
     workdir: where stored features that are too large for memory are laid out.
 
   Raises:
-    InputError: if tables, split or images cannot be used.
+    InputError: if tables, split or images cannot be used, or a check found
+      problems and the config says to stop.
   """
   data = config.data
-  image_set = gldv2.load_train(pathlib.Path(data.root), data.name)
+  checked = load_checked_images(config)
+  image_set = checked.image_set
   assert image_set.labels is not None
   labels = image_set.labels
   # Features of one class are what `advbct prepare vectors` makes of things
@@ -79,9 +88,9 @@ def open_training_images(
       'share could be taken; wanted: 1.0, or labels.'
     )
   split = (
-    unlabelled_split(len(labels))
+    unlabelled_split(checked.usable)
     if unlabelled
-    else split_training_set(labels, **data.split)
+    else split_training_set(labels, **data.split, usable=checked.usable)
   )
   print(
     f'{image_set.name}: {len(split.new_rows)} images of {split.classes} '

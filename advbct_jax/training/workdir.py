@@ -25,8 +25,12 @@ _INPUTS = 'inputs.json'
 _FREE_FIELDS = (
   'aligned.path',
   'checkpoint',
+  'data.checked',  # what it leaves out is among the inputs
   'data.features',
+  'data.max_pixels',
   'data.memory_mib',
+  'data.on_problem',
+  'data.problems',
   'data.root',
   'data.workers',
   'evaluation',

@@ -41,7 +41,7 @@ _SUBCOMMANDS = {
     'to-faiss',
   ),
   'adapters': ('fit', 'apply'),
-  'prepare': ('own', 'vectors', 'records', 'landmarks'),
+  'prepare': ('own', 'vectors', 'records', 'check', 'landmarks'),
   'refresh': ('plan',),
 }
 _LINES = [

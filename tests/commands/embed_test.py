@@ -8,6 +8,7 @@ import pytest
 
 from advbct_jax.commands.embed import main
 from advbct_jax.data import gldv2
+from advbct_jax.data.decoding import MAX_PIXELS
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.embeddings.store import open_store
 from tests.tiny_upgrade import contents
@@ -73,8 +74,9 @@ def test_retrieval_sets_lie_where_the_config_says_unless_told(
 def test_queries_are_cropped_unless_told(
   config, landmarks, run, monkeypatch, flags, folder
 ):
-  def open_sets(specs, data_root, crop_queries):
+  def open_sets(specs, data_root, crop_queries, max_pixels):
     assert specs == ['boxed:here']
+    assert max_pixels == MAX_PIXELS
     images = gldv2.load_train(landmarks, 'tiny')
     boxes = np.tile(np.array([0, 0, 9, 9], np.float32), (len(images), 1))
     queries = dataclasses.replace(

@@ -58,7 +58,7 @@ def test_an_image_broken_inside_is_named(image_set, tmp_path):
 
 
 def test_an_error_of_any_decoder_names_the_image(image_set, monkeypatch):
-  def raise_one(*_: object) -> None:
+  def raise_one(*_: object, **__: object) -> None:
     raise ValueError('Decompressed data too large')
 
   monkeypatch.setattr('PIL.Image.open', raise_one)

@@ -285,7 +285,7 @@ def test_what_is_broken_inside_is_found_now(birds, tmp_path):
 
 
 def test_an_error_of_any_decoder_names_the_image(birds, tmp_path, monkeypatch):
-  def fail(*_: object) -> None:
+  def fail(*_: object, **__: object) -> None:
     raise struct.error('unpack requires a buffer of 4 bytes')
 
   monkeypatch.setattr('PIL.Image.open', fail)

@@ -61,3 +61,19 @@ def animation(file_format: str = 'GIF') -> bytes:
   """A red picture that becomes a blue one."""
   red, blue = (Image.new('RGB', (16, 16), colour) for colour in ('red', 'blue'))
   return encode(red, file_format, save_all=True, append_images=[blue])
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+  """A small PNG whose header says another size."""
+  png = bytearray(encode(quarters()))
+  png[16:24] = struct.pack('>II', width, height)
+  png[29:33] = struct.pack('>I', zlib.crc32(bytes(png[12:29])))
+  return bytes(png)
+
+
+def jpeg_that_claims(width: int, height: int) -> bytes:
+  """A small JPEG whose header says another size."""
+  jpeg = bytearray(encode(quarters(), 'JPEG'))
+  at = jpeg.index(b'\xff\xc0') + 5
+  jpeg[at : at + 4] = struct.pack('>HH', height, width)
+  return bytes(jpeg)

@@ -60,7 +60,7 @@ def get_config() -> ml_collections.ConfigDict:
     },
     {
       **extended_class,
-      'methods': ('no_tie', 'bct', 'advbct_improved'),
+      'methods': ('no_tie', 'bct', 'mixbct', 'advbct_improved'),
       'starts': ('old', *(f'old+{adapter}' for adapter in UPON)),
     },
     # While the gallery is re-embedded.
@@ -72,7 +72,7 @@ def get_config() -> ml_collections.ConfigDict:
     },
     {
       **extended_class,
-      'methods': ('no_tie', 'bct', 'advbct_improved'),
+      'methods': ('no_tie', 'bct', 'mixbct', 'advbct_improved'),
       'starts': ('old',),
       'policies': ('trained', 'auto'),
     },
@@ -100,7 +100,7 @@ def get_config() -> ml_collections.ConfigDict:
     },
     {
       **extended_class,
-      'methods': ('advbct', 'mixbct', *improved),
+      'methods': ('advbct', *improved),
       'starts': ('old',),
     },
     {

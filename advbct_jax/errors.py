@@ -66,19 +66,20 @@ def brief(found: Any) -> str:
   >>> brief('x' * 1000)[:5], len(brief('x' * 1000)), brief(1 << 1000)
   ("'xxxx", 200, 'a number of 1001 bits')
   """
-  # The names of columns and keys that a file has made up are text, too.
-  return _BRIEF.repr(found).encode('utf-8', 'backslashreplace').decode()
+  return _BRIEF.repr(found)
 
 
-def brief_list(found: Sequence[str]) -> str:
+def brief_list(found: Sequence[str], between: str = ', ') -> str:
   """The first of some names, in a line that is short however many they are.
 
-  >>> brief_list(['a', 'b']), brief_list(['a'] * 100)[59:]
-  ('a,b', ', … (of 100 in all)')
+  >>> brief_list(['a', 'b']), brief_list(['a'] * 100)[-19:]
+  ('a, b', ', … (of 100 in all)')
   """
-  listed = ','.join(name[:100] for name in found[:30])
+  listed = between.join(name[:100] for name in found[:30])
   listed = listed if listed.isprintable() else repr(listed)
-  return listed if len(found) <= 30 else f'{listed}, … (of {len(found)} in all)'
+  if len(found) > 30:
+    listed += f'{between}… (of {len(found)} in all)'
+  return listed
 
 
 def brief_reason(error: Exception) -> str:

@@ -50,13 +50,14 @@ def read_columns(
         if len(row) != len(header):
           raise InputError(
             f'{path}, line {reader.line_num}: found {len(row)} cells, wanted '
-            f'{len(header)} ({brief_list(header)}). Mend the row.'
+            f'{len(header)} ({brief_list(header, ",")}). Mend the row.'
           )
         rows += 1
         yield reader.line_num, [row[place].strip() for place in places]
   except (csv.Error, UnicodeDecodeError) as error:
     raise InputError(
-      f'{path}: not a CSV file in UTF-8 ({brief_reason(error)}). Download or export it again.'
+      f'{path}: not a CSV file in UTF-8 ({brief_reason(error)}). Download or '
+      'export it again.'
     ) from error
   finally:
     csv.field_size_limit(longest_cell)
@@ -86,7 +87,7 @@ def _find_columns(
   missing = [column for column in columns if column not in header]
   if missing:
     raise InputError(
-      f'{path}: found the columns {brief_list(header)}, wanted '
+      f'{path}: found the columns {brief_list(header, ",")}, wanted '
       f'{",".join(columns)}. Name the columns in the first line.'
     )
   return [header.index(column) for column in columns]

@@ -65,7 +65,7 @@ def _run(pickled: bytes) -> Any:
   """Follows the instructions of a pickle."""
   stack: list[Any] = []
   below: list[list[Any]] = []  # the stacks under each mark
-  memo: dict[int, Any] = {}
+  memo: dict[Any, Any] = {}
   for opcode, argument, _ in pickletools.genops(pickled):
     name = opcode.name
     if name in _NAMING:

@@ -30,8 +30,9 @@ from advbct_jax.errors import InputError, brief
 _GRADES = ('easy', 'hard', 'junk')
 
 # A name becomes the name of a file: nothing in it may lead out of the folder.
-# Half of a surrogate pair is no text that a path could be made of.
-_IMAGE_NAME = re.compile(r'[^/\\\x00-\x1f\ud800-\udfff]+')
+# Python writes bytes that are not UTF-8 as U+DC80 to U+DCFF; other surrogates
+# are in no path.
+_IMAGE_NAME = re.compile(r'[^/\\\x00-\x1f\ud800-\udc7f\udd00-\udfff]+')
 
 # In pixels a side.
 _LARGEST_IMAGE = 1e6

@@ -28,6 +28,8 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 TEXT_ROWS = 65536
 # In bytes. NumPy reads no more than 10,000, but all that a file claims first.
 _LONGEST_HEADER = 2**16
+# They take no room in a file.
+_MOST_EMPTY = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +159,11 @@ class StoredArray:
     numbers = 'numbers' if FLOAT_KINDS in kinds else 'integers'
     self.require(1, kinds, f'[N] strings or {numbers}')
     if not self.dtype.itemsize:
+      if self.shape[0] > _MOST_EMPTY:
+        raise InputError(
+          f'{self.where}: found {self.shape[0]} texts without characters, '
+          f'wanted at most {_MOST_EMPTY}. Save the texts themselves.'
+        )
       yield from [''] * self.shape[0]
       return
     for block in self.blocks(0, TEXT_ROWS):

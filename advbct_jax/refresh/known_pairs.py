@@ -353,7 +353,8 @@ def load_pairs(
     KeyError,
     TypeError,
     ValueError,
-    OverflowError,  # an infinite count
+    IndexError,  # of an array without axes
+    OverflowError,  # of an infinite count
   ) as error:
     raise InputError(
       f'{path}: no pairs can be read from here ({brief(error)}). Wanted: what '

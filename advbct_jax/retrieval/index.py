@@ -195,8 +195,8 @@ def read_index(
     index = read_faiss(folder / f'{name}.faiss')
   except (OSError, RuntimeError) as error:
     raise InputError(
-      f'{folder / name}: cannot read .faiss and .ids.txt ({brief_reason(error)}). Build the '
-      'index again.'
+      f'{folder / name}: cannot read .faiss and .ids.txt '
+      f'({brief_reason(error)}). Build the index again.'
     ) from error
   if digest_ids(ids) != card.ids_digest:
     raise InputError(

@@ -49,8 +49,8 @@ class IndexVectors:
     except (RuntimeError, TypeError, AttributeError, MemoryError) as error:
       raise InputError(
         f'{path}: not a FAISS index that gives its vectors back '
-        f'({brief_reason(error)}). The file is truncated or damaged, or of a kind that does not keep '
-        'vectors; take them from where the index was built.'
+        f'({brief_reason(error)}). The file is truncated or damaged, or of a '
+        'kind that does not keep vectors; take them from where the index was built.'
       ) from error
     if self.keys is None and self._numbers is not None:
       counted = np.array_equal(self._numbers, np.arange(self.count))

@@ -134,7 +134,10 @@ def _fetch(source: str) -> pathlib.Path:
 def _find_in_package(source: str) -> pathlib.Path:
   name = source.removeprefix(_PACKAGE)
   # A dotted name would import what is before the dot.
-  spec = importlib.util.find_spec(name) if name.isidentifier() else None
+  spec = None
+  if name.isidentifier():
+    with contextlib.suppress(ValueError):  # __main__, which may have none
+      spec = importlib.util.find_spec(name)
   if spec is None or spec.origin is None:
     name = name if name.isidentifier() and len(name) < 100 else 'NAME'
     raise InputError(

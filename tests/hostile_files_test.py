@@ -268,6 +268,28 @@ def test_an_index_has_the_vectors_that_it_claims(tmp_path, factory, claimed):
   assert 'not a FAISS index' in refused(read_all, path)
 
 
+@pytest.mark.parametrize('kept', [3, 20, 28, 40, 65])
+def test_an_index_that_ends_within_its_header_is_refused(tmp_path, kept):
+  index = faiss.IndexIDMap2(faiss.IndexFlatIP(3))
+  index.add_with_ids(VECTORS, np.arange(20))
+  path = tmp_path / 'a.faiss'
+  faiss.write_index(index, str(path))
+  path.write_bytes(path.read_bytes()[:kept])
+  assert 'not a FAISS index' in refused(read_all, path)
+
+
+@pytest.mark.parametrize('factory', ['SQ8', 'PQ3x4np', 'IVF2,Flat'])
+def test_an_index_of_another_width_than_its_codes_is_refused(tmp_path, factory):
+  index = faiss.index_factory(3, factory)
+  index.train(VECTORS)
+  index.add(VECTORS)
+  path = tmp_path / 'a.faiss'
+  faiss.write_index(index, str(path))
+  whole = path.read_bytes()
+  path.write_bytes(whole[:4] + struct.pack('<I', 300) + whole[8:])
+  assert 'not a FAISS index' in refused(read_all, path)
+
+
 TABLES = {
   'many columns': (
     b','.join(b'c%d' % one for one in range(10**5)),

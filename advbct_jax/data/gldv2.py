@@ -51,7 +51,7 @@ _USAGES = ('Public', 'Private', 'Ignored')
 # The first three characters name folders, so an id must not hold `/` or `.`.
 # Where there are no files to name, any text will do that a list of them in one
 # cell of a table can hold.
-_IMAGE_ID = re.compile(r'[0-9A-Za-z_-]{3,}')
+_IMAGE_ID = re.compile(r'[0-9A-Za-z_-]{3,250}')
 _SPLITS = ('train', 'index', 'test')
 _LANDMARK_ID = re.compile(r'[0-9]{1,18}')
 
@@ -253,7 +253,7 @@ def _check_ids(
   for image_id in ids if pictures else ():
     if not _IMAGE_ID.fullmatch(image_id):
       raise InputError(
-        f'{table}: found the image id {brief(image_id)}, wanted three or more '
+        f'{table}: found the image id {brief(image_id)}, wanted 3 to 250 '
         'letters, digits, `-` or `_`, as in 53187670d4d03a37. Mend the row.'
       )
   if len(set(ids)) < len(ids):

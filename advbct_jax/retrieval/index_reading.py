@@ -11,6 +11,10 @@ import faiss
 _LIMITS = ('deserialization_vector_byte_limit', 'deserialization_loop_limit')
 
 
+# In bytes. A longer file that is cut short hardly ends within a header.
+_SMALL = 2**20
+
+
 def read_faiss(path: pathlib.Path, flags: int = 0) -> Any:
   """Reads an index, with no more room for any part than its file has bytes.
 
@@ -29,6 +33,10 @@ def read_faiss(path: pathlib.Path, flags: int = 0) -> Any:
   try:
     for name in known:
       names[f'set_{name}'](max(size, 1))
+    if flags and size <= _SMALL:
+      # FAISS 1.15 crashes where a mapped file ends within one of its headers,
+      # and says so where it reads it.
+      faiss.read_index(str(path))
     index = faiss.read_index(str(path), flags)
   except MemoryError as error:
     raise RuntimeError('it claims more than there is memory for') from error
@@ -40,4 +48,41 @@ def read_faiss(path: pathlib.Path, flags: int = 0) -> Any:
     raise RuntimeError(
       f'it claims {index.ntotal} vectors of width {index.d} in {size} bytes'
     )
+  _require_consistent(index)
   return index
+
+
+def _require_consistent(index: Any) -> None:
+  """Refuses parts that don't fit each other, beyond whose ends FAISS reads."""
+  index = faiss.downcast_index(index)
+  for name in ('index', 'storage', 'base_index', 'refine_index'):
+    inner = getattr(index, name, None)
+    if inner is not None:
+      if inner.ntotal != index.ntotal:
+        raise RuntimeError(f'{index.ntotal} vectors, and {inner.ntotal} in it')
+      _require_consistent(inner)
+  inverted = isinstance(index, faiss.IndexIVF)
+  if inverted:
+    coarse = index.quantizer
+    if coarse.d != index.d or coarse.ntotal != index.nlist:
+      raise RuntimeError(f'{index.nlist} lists, but {coarse.ntotal} centres')
+    lists = index.invlists
+    if (lists.nlist, lists.code_size) != (index.nlist, index.code_size):
+      raise RuntimeError(f'{index.nlist} lists claimed, {lists.nlist} there')
+  if isinstance(index, faiss.IndexPQ | faiss.IndexIVFPQ):
+    code, numbers = index.pq, index.pq.centroids.size()
+    wanted = code.d * code.ksub
+  elif isinstance(
+    index, faiss.IndexScalarQuantizer | faiss.IndexIVFScalarQuantizer
+  ):
+    code, numbers = index.sq, index.sq.trained.size()
+    uniform = numbers <= 2  # one range for all, or none is needed
+    wanted = numbers if uniform else 2 * code.d
+  else:
+    return
+  if (
+    code.d != index.d
+    or code.code_size != index.code_size
+    or (numbers != wanted)
+  ):
+    raise RuntimeError('its codes are of another width than it is')

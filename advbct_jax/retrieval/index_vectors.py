@@ -50,7 +50,8 @@ class IndexVectors:
       raise InputError(
         f'{path}: not a FAISS index that gives its vectors back '
         f'({brief_reason(error)}). The file is truncated or damaged, or of a '
-        'kind that does not keep vectors; take them from where the index was built.'
+        'kind that does not keep vectors; take them from where the index was '
+        'built.'
       ) from error
     if self.keys is None and self._numbers is not None:
       counted = np.array_equal(self._numbers, np.arange(self.count))
@@ -111,13 +112,6 @@ def _prepare(index: Any) -> np.ndarray | None:
   if inverted is None:
     return None
   kind = type(faiss.downcast_index(inverted))
-  # FAISS goes through as many lists as the index claims, which may be fewer.
-  if inverted.nlist != inverted.invlists.nlist:
-    raise RuntimeError(
-      f'{inverted.invlists.nlist} lists are there, {inverted.nlist} claimed'
-    )
-  if inverted.code_size != inverted.invlists.code_size:
-    raise RuntimeError('its codes and its lists are of two sizes')
   if issubclass(kind, faiss.IndexIVFFastScan):
     # FAISS crashes when asked for vectors of packed codes.
     raise RuntimeError(f'{kind.__name__} has packed codes')

@@ -134,10 +134,9 @@ def _fetch(source: str) -> pathlib.Path:
 def _find_in_package(source: str) -> pathlib.Path:
   name = source.removeprefix(_PACKAGE)
   # A dotted name would import what is before the dot.
-  spec = None
-  if name.isidentifier():
-    with contextlib.suppress(ValueError):  # __main__, which may have none
-      spec = importlib.util.find_spec(name)
+  # What runs, __main__, is no package, and may have no spec.
+  known = name.isidentifier() and name != '__main__'
+  spec = importlib.util.find_spec(name) if known else None
   if spec is None or spec.origin is None:
     name = name if name.isidentifier() and len(name) < 100 else 'NAME'
     raise InputError(

@@ -233,6 +233,20 @@ def test_a_text_that_unpacks_to_gigabytes_is_not(tmp_path, monkeypatch):
   assert 'would unpack to 2097' in refused(read_all, path)
 
 
+def test_a_vector_of_millions_of_numbers_is_not_unpacked(tmp_path):
+  path = tmp_path / 'a.parquet'
+  numbers = pa.array(np.zeros(2**20 + 1, np.float32))
+  vectors = pa.ListArray.from_arrays([0, len(numbers)], numbers)
+  path.write_bytes(with_rows(id=['a'], embedding=vectors))
+  assert 'found 1048577 numbers in 1 rows' in refused(read_all, path)
+
+
+def test_a_list_is_no_id(tmp_path):
+  path = tmp_path / 'a.parquet'
+  path.write_bytes(with_rows(id=[['a']], embedding=[[1.0, 2.0]]))
+  assert 'cannot be read' in refused(read_all, path)
+
+
 @pytest.mark.usefixtures('little_memory')
 def test_a_long_text_in_many_rows_is_in_memory_once(tmp_path):
   path, text = tmp_path / 'a.parquet', 'x' * 10**6

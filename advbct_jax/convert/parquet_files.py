@@ -27,6 +27,8 @@ _PARQUET_BUFFER = 2**20
 # them, how often it may be as large as the file has it.
 _UNASKED = 2**27
 _MOST_PACKED = 100
+# Numbers of a vector.
+_WIDEST = 2**20
 
 
 class ParquetFile:
@@ -160,7 +162,9 @@ class ParquetFile:
     import pyarrow.compute as pc
 
     # A few long texts, each in very many rows, are in memory once.
-    opened = self._open(read_dictionary=[name])
+    kind = self._schema.types[self._schema.names.index(name)]
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    opened = self._open(read_dictionary=[name]) if is_text else None
     for column in self._batches(name, 0, TEXT_ROWS, opened):
       rows = None
       with _reading_parquet(self.path):
@@ -199,6 +203,12 @@ class ParquetFile:
         column = group.column(place)
         # Those of lists have further names behind a dot.
         if f'{column.path_in_schema}.'.startswith(f'{name}.'):
+          if column.num_values > _WIDEST * max(group.num_rows, 1):
+            raise InputError(
+              f'{self.path}: found {column.num_values} numbers in '
+              f'{group.num_rows} rows of {brief(name)}, wanted at most '
+              f'{_WIDEST} in each. Save it again.'
+            )
           packed = column.total_compressed_size
           unpacked = column.total_uncompressed_size
           if unpacked > max(_UNASKED, _MOST_PACKED * packed):

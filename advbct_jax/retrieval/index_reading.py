@@ -55,6 +55,7 @@ def read_faiss(path: pathlib.Path, flags: int = 0) -> Any:
 def _require_consistent(index: Any) -> None:
   """Refuses parts that don't fit each other, beyond whose ends FAISS reads."""
   index = faiss.downcast_index(index)
+  code: Any
   for name in ('index', 'storage', 'base_index', 'refine_index'):
     inner = getattr(index, name, None)
     if inner is not None:

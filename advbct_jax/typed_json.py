@@ -2,11 +2,50 @@
 
 import dataclasses
 import json
+import pathlib
 import types
 import typing
 from typing import Any, TypeVar
 
+from advbct_jax.errors import brief, brief_list
+
 T = TypeVar('T')
+
+# In bytes. Cards, notes and configs have a few thousand.
+_LARGEST = 2**26
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """Reads a JSON file of a size that cards and configs have.
+
+  Args:
+    path: of the file.
+
+  Raises:
+    OSError: if it cannot be read.
+    ValueError: if it is no JSON in UTF-8, or larger or deeper than anything
+      that is kept here.
+  """
+  with path.open('rb') as file:
+    text = file.read(_LARGEST + 1)
+  if len(text) > _LARGEST:
+    raise ValueError(f'more than {_LARGEST} bytes')
+  return parse_json(text)
+
+
+def parse_json(text: str | bytes) -> Any:
+  """Reads JSON.
+
+  Args:
+    text: in UTF-8 if it is bytes.
+
+  Raises:
+    ValueError: if it is none, or brackets stand in brackets too deep.
+  """
+  try:
+    return json.loads(text)
+  except RecursionError as error:
+    raise ValueError('brackets in brackets, too deep to be read') from error
 
 
 def parse_fields(kind: type[T], text: str | bytes) -> T:
@@ -31,7 +70,11 @@ def parse_fields(kind: type[T], text: str | bytes) -> T:
   Traceback (most recent call last):
   ValueError: x is '3', wanted int
   """
-  described = json.loads(text)
+  return take_fields(kind, parse_json(text))
+
+
+def take_fields(kind: type[T], described: Any) -> T:
+  """Makes a dataclass of what JSON has given; see `parse_fields`."""
   if not isinstance(described, dict):
     raise ValueError(f'found {type(described).__name__}, wanted an object')
   fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
@@ -43,14 +86,16 @@ def parse_fields(kind: type[T], text: str | bytes) -> T:
   }
   if unknown := sorted(described.keys() - known):
     raise ValueError(
-      f'{", ".join(unknown)}: unknown here, so it may be of a later version'
+      f'{brief_list(unknown)}: unknown here, so it may be of a later version'
     )
   if missing := sorted(needed - described.keys()):
     raise ValueError(f'{", ".join(missing)}: missing')
   wanted = typing.get_type_hints(kind)
   for name, value in described.items():
     if not _is_of(value, wanted[name]):
-      raise ValueError(f'{name} is {value!r}, wanted {_words(wanted[name])}')
+      raise ValueError(
+        f'{name} is {brief(value)}, wanted {_words(wanted[name])}'
+      )
   return kind(**described)
 
 

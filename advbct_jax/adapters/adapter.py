@@ -6,6 +6,8 @@ The folder has two files:
     weights.safetensors   its parameters
 """
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -24,7 +26,8 @@ from advbct_jax.adapters.spaces import Space
 from advbct_jax.atomic_files import write_text
 from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
 from advbct_jax.embeddings.unit_vectors import unit_rows
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief, brief_list, brief_reason
+from advbct_jax.typed_json import read_json, take_fields
 
 _SIDES = ('source', 'target')
 
@@ -142,10 +145,11 @@ class Adapter:
     Raises:
       InputError: if the vectors have another width.
     """
-    mapped = find_kind(self.card.kind).apply(
-      self.parameters, self._unit(vectors)
-    )
-    return mapped[:, : self.dimension]
+    with self._using_parameters():
+      mapped = find_kind(self.card.kind).apply(
+        self.parameters, self._unit(vectors)
+      )
+      return mapped[:, : self.dimension]
 
   def predict_uncertainty(self, vectors: np.ndarray) -> np.ndarray:
     """Predicts how far off mapped vectors are.
@@ -168,7 +172,23 @@ class Adapter:
         f'adapter: {self.card.kind} does not say how far off it is; wanted: '
         f'{" or ".join(able)}.'
       )
-    return predict(self.parameters, self._unit(vectors))
+    with self._using_parameters():
+      return predict(self.parameters, self._unit(vectors))
+
+  @contextlib.contextmanager
+  def _using_parameters(self) -> Iterator[None]:
+    """Says of parameters that don't fit each other that they don't."""
+    try:
+      yield
+    except InputError:
+      raise
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+      shapes = [f'{name} {one.shape}' for name, one in self.parameters.items()]
+      raise InputError(
+        f'adapter: of the kind {self.card.kind}, with the parameters '
+        f'{brief_list(shapes)}, which map no vectors ({brief_reason(error)}). '
+        'Fit it again.'
+      ) from error
 
   def _unit(self, vectors: np.ndarray) -> np.ndarray:
     source = self.card.source
@@ -287,11 +307,14 @@ def load_adapter(folder: pathlib.Path | str) -> Adapter:
   """
   folder = pathlib.Path(folder)
   try:
-    described = json.loads((folder / 'card.json').read_text('utf-8'))
+    described = read_json(folder / 'card.json')
     sha256 = described.pop('weights_sha256')
-    card = AdapterCard(**described)
+    card = take_fields(AdapterCard, described)
+    if card.direction not in (BACKWARD, FORWARD):
+      raise ValueError(f'direction is {brief(card.direction)}')
     for identity in (card.new, card.old):
       identity.setdefault('compute_dtype', UNSAID_COMPUTE_DTYPE)
+      _require_width(identity['dimension'])
     weights = (folder / 'weights.safetensors').read_bytes()
     arrays = safetensors.numpy.load(weights)
     spaces = {
@@ -306,23 +329,29 @@ def load_adapter(folder: pathlib.Path | str) -> Adapter:
     ) from error
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise InputError(
-      f'{folder / "card.json"}: not the card of an adapter ({error!r}). Fit '
-      'the adapter again, under another name.'
+      f'{folder / "card.json"}: not the card of an adapter '
+      f'({brief(error)}). Fit the adapter again, under another name.'
     ) from error
   except SafetensorError as error:
     raise InputError(
-      f'{folder / "weights.safetensors"}: damaged ({error}). Remove the '
-      'adapter and fit it again.'
+      f'{folder / "weights.safetensors"}: damaged ({brief_reason(error)}). '
+      'Remove the adapter and fit it again.'
     ) from error
   found = hashlib.sha256(weights).hexdigest()
   if found != sha256 or card.kind not in ADAPTERS:
     raise InputError(
-      f'{folder}: card.json speaks of an adapter of the kind {card.kind} and '
-      f'weights of SHA-256 {sha256}, but weights.safetensors has {found}, and '
-      f'the kinds are {", ".join(ADAPTERS)}. One of the two was changed; '
+      f'{folder}: card.json speaks of an adapter of the kind '
+      f'{brief(card.kind)} and weights of SHA-256 {brief(sha256)}, but '
+      f'weights.safetensors has {found}, and the kinds are '
+      f'{", ".join(ADAPTERS)}. One of the two was changed; '
       'remove the adapter and fit it again.'
     )
   return Adapter(card, arrays, **spaces)
+
+
+def _require_width(width: Any) -> None:
+  if type(width) is not int or width < 1:
+    raise ValueError(f'dimension is {brief(width)}, wanted 1 or more')
 
 
 def _pop_fields(

@@ -7,7 +7,9 @@ Only a matrix in Fortran's order in an archive is in memory as a whole.
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import io
 import pathlib
+import tokenize
 from typing import IO
 import zipfile
 import zlib
@@ -15,7 +17,7 @@ import zlib
 import ml_dtypes
 import numpy as np
 
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief_reason
 
 # NumPy's kinds of items. Text and integers, as ids and labels are.
 TEXT_KINDS = 'USiu'
@@ -24,6 +26,10 @@ FLOAT_KINDS = 'f'
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # Texts that are in memory at once while they are read or written.
 TEXT_ROWS = 65536
+# In bytes. NumPy reads no more than 10,000, but all that a file claims first.
+_LONGEST_HEADER = 2**16
+# They take no room in a file.
+_MOST_EMPTY = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,13 +159,20 @@ class StoredArray:
     numbers = 'numbers' if FLOAT_KINDS in kinds else 'integers'
     self.require(1, kinds, f'[N] strings or {numbers}')
     if not self.dtype.itemsize:
+      if self.shape[0] > _MOST_EMPTY:
+        raise InputError(
+          f'{self.where}: found {self.shape[0]} texts without characters, '
+          f'wanted at most {_MOST_EMPTY}. Save the texts themselves.'
+        )
       yield from [''] * self.shape[0]
       return
     for block in self.blocks(0, TEXT_ROWS):
       if self.dtype.kind == 'S':
         with reading(self.where):
           block = np.strings.decode(block, 'utf-8')
-      yield from map(str, block.tolist())
+      with reading(self.where):
+        texts = list(map(str, block.tolist()))
+      yield from texts
 
 
 def read_npy(path: pathlib.Path) -> StoredArray:
@@ -215,10 +228,13 @@ def reading(where: str) -> Iterator[None]:
     NotImplementedError,
     zipfile.BadZipFile,
     zlib.error,
+    tokenize.TokenError,  # of NumPy's headers, which are Python
+    SystemError,  # of characters that there are not
+    MemoryError,  # of what claims to have no end
   ) as error:
     raise InputError(
-      f'{where}: cannot be read ({error}). The file is truncated, damaged or '
-      'not what its name says; fetch or save it again.'
+      f'{where}: cannot be read ({brief_reason(error)}). The file is '
+      'truncated, damaged or not what its name says; fetch or save it again.'
     ) from error
 
 
@@ -237,7 +253,11 @@ def _stored(
         f"{where}: found version {version} of NumPy's format, wanted 1.0 or "
         '2.0, which plain arrays have.'
       )
-    shape, fortran_order, dtype = read_header(file)
+    length = file.read(2 if version == (1, 0) else 4)
+    header = file.read(min(int.from_bytes(length, 'little'), _LONGEST_HEADER))
+    shape, fortran_order, dtype = read_header(io.BytesIO(length + header))
+    if not all(type(axis) is int and axis >= 0 for axis in shape):
+      raise ValueError(f'it says that its shape is {shape}')
     if dtype.kind == 'V' and dtype.itemsize == 2 and not dtype.names:
       dtype = BFLOAT16
     return StoredArray(

@@ -9,7 +9,7 @@ from advbct_jax.convert.array_files import FLOAT_KINDS, TEXT_KINDS, read_npy
 from advbct_jax.convert.cards_beside import card_beside
 from advbct_jax.data.csv_tables import read_columns
 from advbct_jax.data.images import digest_ids
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief
 from advbct_jax.line_files import read_foreign_lines, read_lines
 
 # What pandas takes for a missing value or writes for one, in any case.
@@ -71,13 +71,13 @@ def read_labels(
     row = row_of.get(image_id)
     if row is None:
       raise InputError(
-        f'{path}, line {line}: the id {image_id!r} is that of no vector; '
+        f'{path}, line {line}: the id {brief(image_id)} is that of no vector; '
         'wanted ids of vectors only. Mend the id or take the line out.'
       )
     if labels[row] is not None:
       raise InputError(
-        f'{path}, line {line}: the id {image_id!r} comes a second time; wanted '
-        'one label an image. Take one of the lines out.'
+        f'{path}, line {line}: the id {brief(image_id)} comes a second time; '
+        'wanted one label an image. Take one of the lines out.'
       )
     labels[row] = label
   return one_object_each(label or '' for label in labels)
@@ -173,8 +173,8 @@ def require_ids(ids: Sequence[str], where: Where) -> None:
   for row, image_id in enumerate(ids):
     if (first := first_row.setdefault(image_id, row)) != row:
       raise InputError(
-        f'{where(row)}: the id {image_id!r} is also that of {where(first)}. '
-        'Every image has one vector; take one of them out.'
+        f'{where(row)}: the id {brief(image_id)} is also that of '
+        f'{where(first)}. Every image has one vector; take one of them out.'
       )
 
 
@@ -218,9 +218,9 @@ def require_equal(
       same = sorted(given[rows]) == sorted(own)
       raise InputError(
         f'{path}: {"another order of" if same else "other"} {what} than with '
-        f'the vectors. The first difference: {where(row)} is {there!r}, here '
-        f'it is {given[row]!r}. Leave --{what} out, or name the file that '
-        'belongs to these vectors.'
+        f'the vectors. The first difference: {where(row)} is {brief(there)}, '
+        f'here it is {brief(given[row])}. Leave --{what} out, or name the file '
+        'that belongs to these vectors.'
       )
 
 
@@ -250,6 +250,6 @@ def _require_line(what: str, text: str, row: int, where: Where) -> None:
   fine = text.isascii() or text.encode(errors='replace').decode() == text
   if not fine or '\n' in text:
     raise InputError(
-      f'{where(row)}: the {what} {text!r} has a line feed or something else '
-      'that is no text. A line for each is kept; mend it.'
+      f'{where(row)}: the {what} {brief(text)} has a line feed or something '
+      'else that is no text. A line for each is kept; mend it.'
     )

@@ -18,11 +18,17 @@ from advbct_jax.convert.ids_and_labels import (
 )
 from advbct_jax.convert.scales import apply_scale, parse_scale, shape_scale
 from advbct_jax.convert.vector_columns import VectorColumns, find_column
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief, brief_list
 
 # Without a buffer Arrow holds whole columns of a row group, and where it reads
 # ahead, in the end the whole file.
 _PARQUET_BUFFER = 2**20
+# Bytes of a column in a row group, unpacked, that nobody asks about; beyond
+# them, how often it may be as large as the file has it.
+_UNASKED = 2**27
+_MOST_PACKED = 100
+# Numbers of a vector.
+_WIDEST = 2**20
 
 
 class ParquetFile:
@@ -44,16 +50,9 @@ class ParquetFile:
     Raises:
       InputError: if it is damaged, or has no such columns.
     """
-    import pyarrow.parquet as pq
-
     self.path = path
+    self._file = self._open()
     with _reading_parquet(path):
-      self._file = pq.ParquetFile(
-        path,
-        buffer_size=_PARQUET_BUFFER,
-        pre_buffer=False,
-        page_checksum_verification=True,
-      )
       self._schema = self._file.schema_arrow
       self.count = self._file.metadata.num_rows
     names = self._schema.names
@@ -100,8 +99,8 @@ class ParquetFile:
     if name is None and len(lists) == 1:
       (name,) = lists
     if name is None:
-      found = ', '.join(
-        f'{field.name} ({field.type})' for field in self._schema
+      found = brief_list(
+        [f'{field.name} ({field.type})' for field in self._schema]
       )
       raise InputError(
         f'{self.path}: found the columns {found}; wanted `id`, `embedding` (a '
@@ -162,17 +161,68 @@ class ParquetFile:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for column in self._batches(name, 0, TEXT_ROWS):
+    # A few long texts, each in very many rows, are in memory once.
+    kind = self._schema.types[self._schema.names.index(name)]
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    opened = self._open(read_dictionary=[name]) if is_text else None
+    for column in self._batches(name, 0, TEXT_ROWS, opened):
+      rows = None
       with _reading_parquet(self.path):
+        if pa.types.is_dictionary(column.type):
+          rows = column.indices.fill_null(-1).to_pylist()
+          column = column.dictionary
         if pa.types.is_floating(column.type):
           # Pandas makes integers with gaps floats, and the gaps NaN.
           column = pc.if_else(pc.is_nan(column), None, column)
         texts = column.cast(pa.string())
       # A missing id is refused as an empty one; a missing label is none.
-      yield from texts.fill_null('').to_pylist()
+      known = texts.fill_null('').to_pylist()
+      if rows is not None:
+        known = [*known, '']
+        known = [known[row] for row in rows]
+      yield from known
 
-  def _batches(self, name: str, start: int, rows: int) -> Iterator[Any]:
+  def _open(self, **options: Any) -> Any:
+    import pyarrow.parquet as pq
+
+    with _reading_parquet(self.path):
+      return pq.ParquetFile(
+        self.path,
+        buffer_size=_PARQUET_BUFFER,
+        pre_buffer=False,
+        page_checksum_verification=True,
+        **options,
+      )
+
+  def _require_plausible(self, name: str) -> None:
+    """Refuses a column that unpacks to far more than the file has of it."""
+    metadata = self._file.metadata
+    for number in range(metadata.num_row_groups):
+      group = metadata.row_group(number)
+      for place in range(group.num_columns):
+        column = group.column(place)
+        # Those of lists have further names behind a dot.
+        if f'{column.path_in_schema}.'.startswith(f'{name}.'):
+          if column.num_values > _WIDEST * max(group.num_rows, 1):
+            raise InputError(
+              f'{self.path}: found {column.num_values} numbers in '
+              f'{group.num_rows} rows of {brief(name)}, wanted at most '
+              f'{_WIDEST} in each. Save it again.'
+            )
+          packed = column.total_compressed_size
+          unpacked = column.total_uncompressed_size
+          if unpacked > max(_UNASKED, _MOST_PACKED * packed):
+            raise InputError(
+              f'{self.path}: of the column {brief(name)} it has {packed} bytes '
+              f'that would unpack to {unpacked}, which no vectors or ids do. '
+              'Save it again.'
+            )
+
+  def _batches(
+    self, name: str, start: int, rows: int, opened: Any = None
+  ) -> Iterator[Any]:
     """Reads a column from a row on, [≤ rows] at a time."""
+    self._require_plausible(name)
     groups: list[int] = []
     for group in range(self._file.num_row_groups):
       size = self._file.metadata.row_group(group).num_rows
@@ -181,7 +231,7 @@ class ParquetFile:
       else:
         start -= size
     with _reading_parquet(self.path):
-      for batch in self._file.iter_batches(rows, groups, [name]):
+      for batch in (opened or self._file).iter_batches(rows, groups, [name]):
         column = batch.column(0)[start:]
         start = max(start - len(batch), 0)
         if len(column):

@@ -128,7 +128,7 @@ def find_stores(path: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
   note = out / _MADE_FROM
 
   def is_made() -> bool:
-    return note.exists() and note.read_text('utf-8') == made_from
+    return note.exists() and note.read_bytes() == made_from.encode()
 
   # Runs side by side may all come to find them here.
   if is_made():

@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Sequence
 import csv
 import pathlib
+from typing import TextIO
 
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief_list, brief_reason
 
 # One cell of GLDv2's training table lists all images of a landmark and can be
 # longer than the 131,072 characters that Python's csv module takes at first.
-_LONGEST_CELL = 2**31 - 1
+# A million images are.
+_LONGEST_LINE = 2**26
 
 
 def read_columns(
@@ -26,18 +28,19 @@ def read_columns(
     without the blanks that people put behind commas.
 
   Raises:
-    InputError: if the file is missing, empty, without one of the columns, or
-      if a row has more or fewer cells than the header.
+    InputError: if the file is missing, empty, without one of the columns, if
+      a row has more or fewer cells than the header, or a line has more than
+      2**26 characters.
   """
   if not path.is_file():
     raise InputError(
       f'{path}: no such file. A table with the columns {",".join(columns)} is '
       'wanted here; check the folder, or download the table.'
     )
-  longest_cell = csv.field_size_limit(_LONGEST_CELL)
+  longest_cell = csv.field_size_limit(_LONGEST_LINE)
   try:
     with path.open(encoding='utf-8-sig', newline='') as file:
-      reader = csv.reader(file, strict=True)
+      reader = csv.reader(_lines(file), strict=True)
       header = [cell.strip() for cell in next(reader, [])]
       places = _find_columns(path, header, columns)
       rows = 0
@@ -47,13 +50,14 @@ def read_columns(
         if len(row) != len(header):
           raise InputError(
             f'{path}, line {reader.line_num}: found {len(row)} cells, wanted '
-            f'{len(header)} ({",".join(header)}). Mend the row.'
+            f'{len(header)} ({brief_list(header, ",")}). Mend the row.'
           )
         rows += 1
         yield reader.line_num, [row[place].strip() for place in places]
   except (csv.Error, UnicodeDecodeError) as error:
     raise InputError(
-      f'{path}: not a CSV file in UTF-8 ({error}). Download or export it again.'
+      f'{path}: not a CSV file in UTF-8 ({brief_reason(error)}). Download or '
+      'export it again.'
     ) from error
   finally:
     csv.field_size_limit(longest_cell)
@@ -61,6 +65,14 @@ def read_columns(
     raise InputError(
       f'{path}: found a header and no rows. Download or export it again.'
     )
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+  """The lines of a file, of which none fills the memory."""
+  while line := file.readline(_LONGEST_LINE + 1):
+    if len(line) > _LONGEST_LINE:
+      raise csv.Error(f'a line of more than {_LONGEST_LINE} characters')
+    yield line
 
 
 def _find_columns(
@@ -75,7 +87,7 @@ def _find_columns(
   missing = [column for column in columns if column not in header]
   if missing:
     raise InputError(
-      f'{path}: found the columns {",".join(header)}, wanted '
+      f'{path}: found the columns {brief_list(header, ",")}, wanted '
       f'{",".join(columns)}. Name the columns in the first line.'
     )
   return [header.index(column) for column in columns]

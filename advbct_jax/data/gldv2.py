@@ -37,7 +37,8 @@ from advbct_jax.data.images import (
   NoPictures,
 )
 from advbct_jax.data.record_images import open_records, records_folder
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief
+from advbct_jax.typed_json import read_json
 
 TRAIN_TABLE = 'train_clean.csv'
 INDEX_TABLE = 'index.csv'
@@ -50,7 +51,7 @@ _USAGES = ('Public', 'Private', 'Ignored')
 # The first three characters name folders, so an id must not hold `/` or `.`.
 # Where there are no files to name, any text will do that a list of them in one
 # cell of a table can hold.
-_IMAGE_ID = re.compile(r'[0-9A-Za-z_-]{3,}')
+_IMAGE_ID = re.compile(r'[0-9A-Za-z_-]{3,250}')
 _SPLITS = ('train', 'index', 'test')
 _LANDMARK_ID = re.compile(r'[0-9]{1,18}')
 
@@ -78,8 +79,8 @@ def load_train(root: pathlib.Path, name: str = 'gldv2') -> ImageSet:
   ):
     if not _LANDMARK_ID.fullmatch(landmark):
       raise InputError(
-        f'{table}, line {line}: found the landmark id {landmark!r}, wanted a '
-        'whole number from 0. Mend the row.'
+        f'{table}, line {line}: found the landmark id {brief(landmark)}, '
+        'wanted a whole number from 0. Mend the row.'
       )
     label = int(landmark)
     image_ids = images.split()
@@ -225,15 +226,15 @@ def _read_upright(root: pathlib.Path) -> bool:
   if not path.exists():
     return False
   try:
-    traits = json.loads(path.read_text(encoding='utf-8'))
+    traits = read_json(path)
     found = traits['upright']
   except (OSError, ValueError, TypeError, KeyError) as error:
     found = error
   if not isinstance(found, bool):
     raise InputError(
-      f'{path}: found no "upright" that is true or false ({found!r}), wanted '
-      '{"upright": true} where images are turned by their EXIF orientation. '
-      'Mend it, or prepare the folder again.'
+      f'{path}: found no "upright" that is true or false ({brief(found)}), '
+      'wanted {"upright": true} where images are turned by their EXIF '
+      'orientation. Mend it, or prepare the folder again.'
     )
   return found
 
@@ -252,7 +253,7 @@ def _check_ids(
   for image_id in ids if pictures else ():
     if not _IMAGE_ID.fullmatch(image_id):
       raise InputError(
-        f'{table}: found the image id {image_id!r}, wanted three or more '
+        f'{table}: found the image id {brief(image_id)}, wanted 3 to 250 '
         'letters, digits, `-` or `_`, as in 53187670d4d03a37. Mend the row.'
       )
   if len(set(ids)) < len(ids):
@@ -276,7 +277,7 @@ def _read_solution(
     where = f'{table}, line {line}: query {query}'
     if usage not in _USAGES:
       raise InputError(
-        f'{where}: found the Usage {usage!r}, wanted one of '
+        f'{where}: found the Usage {brief(usage)}, wanted one of '
         f'{", ".join(_USAGES)}. Mend the row.'
       )
     if usage == 'Ignored':

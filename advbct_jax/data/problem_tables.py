@@ -8,7 +8,7 @@ import pathlib
 
 from advbct_jax.atomic_files import write_text
 from advbct_jax.data.csv_tables import read_columns
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief
 
 UNREADABLE = 'unreadable'
 TOO_SMALL = 'too_small'
@@ -81,8 +81,9 @@ def read_problems(path: pathlib.Path) -> list[Problem]:
     problem = Problem(*cells)
     if problem.problem not in PROBLEMS:
       raise InputError(
-        f'{path}, line {line}: found the problem {problem.problem!r}, wanted '
-        f'one of {", ".join(PROBLEMS)}. Make the table by advbct prepare check.'
+        f'{path}, line {line}: found the problem {brief(problem.problem)}, '
+        f'wanted one of {", ".join(PROBLEMS)}. Make the table by '
+        'advbct prepare check.'
       )
     problems.append(problem)
   return problems

@@ -6,10 +6,13 @@ import functools
 import pathlib
 from typing import Any
 
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief, brief_reason
+from advbct_jax.typed_json import read_json
 
 # Of the records' format; it is the name of the folder that they lie in.
 VERSION = '1.0.0'
+
+_FEATURES = 'tensorflow_datasets.core.features.'
 
 
 def records_folder(root: pathlib.Path, builder: str) -> pathlib.Path:
@@ -84,6 +87,25 @@ class RecordImages:
     )
 
 
+def _require_known_features(path: pathlib.Path) -> None:
+  """Refuses features that TFDS doesn't come with.
+
+  It imports whatever module a description names for one of the classes, which
+  would run the code of a module that lies beside.
+  """
+  unseen = [read_json(path)]
+  while unseen:
+    found = unseen.pop()
+    if isinstance(found, list):
+      unseen += found
+    elif isinstance(found, dict):
+      unseen += found.values()
+      for name in ('pythonClassName', 'python_class_name', 'type'):
+        named = found.get(name, _FEATURES)
+        if isinstance(named, str) and not named.startswith(_FEATURES):
+          raise ValueError(f'{path.name} asks for {brief(named)}')
+
+
 def open_records(
   folder: pathlib.Path, split: str, ids: Sequence[str]
 ) -> RecordImages:
@@ -105,10 +127,13 @@ def open_records(
   import tensorflow_datasets as tfds
 
   try:
+    _require_known_features(folder / 'features.json')
     splits = tfds.builder_from_directory(folder).info.splits
-  except (OSError, ValueError) as error:
+  # A description that is damaged can raise nearly anything.
+  except Exception as error:
     raise InputError(
-      f'{folder}: holds no whole records ({error}). Prepare them again.'
+      f'{folder}: holds no whole records ({brief_reason(error)}). Prepare them '
+      'again.'
     ) from error
   # Their number is in the description; the ids are compared one by one when an
   # image is read, for to read them all would be to read all the records.

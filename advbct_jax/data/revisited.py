@@ -16,22 +16,23 @@ http://cmp.felk.cvut.cz/revisitop
 
 from collections.abc import Sequence
 import pathlib
-import pickle
 import re
-import reprlib
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from advbct_jax.data.ground_truth import RetrievalSet, RevisitedGroundTruth
 from advbct_jax.data.images import EncodedImages, ImageFiles, ImageSet
+from advbct_jax.data.plain_pickles import read_plain_pickle
 from advbct_jax.data.record_images import open_records, records_folder
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief
 
 _GRADES = ('easy', 'hard', 'junk')
 
 # A name becomes the name of a file: nothing in it may lead out of the folder.
-_IMAGE_NAME = re.compile(r'[^/\\\x00-\x1f]+')
+# Python writes bytes that are not UTF-8 as U+DC80 to U+DCFF; other surrogates
+# are in no path.
+_IMAGE_NAME = re.compile(r'[^/\\\x00-\x1f\ud800-\udc7f\udd00-\udfff]+')
 
 # In pixels a side.
 _LARGEST_IMAGE = 1e6
@@ -57,7 +58,7 @@ def load_retrieval(
       or needs more than plain data to be unpickled.
   """
   path = find_ground_truth(root, name)
-  content = _unpickle(path)
+  content = read_plain_pickle(path)
   _check_keys(path, 'the file', content, ('imlist', 'qimlist', 'gnd'))
   gallery_ids = _read_names(path, 'imlist', content['imlist'])
   query_ids = _read_names(path, 'qimlist', content['qimlist'])
@@ -134,40 +135,11 @@ def _open_images(
   return ImageFiles(folder, [f'{image_id}.jpg' for image_id in ids])
 
 
-class _PlainUnpickler(pickle.Unpickler):
-  """Builds lists, dicts, strings and numbers, and nothing that has a name.
-
-  Whatever a pickle can run, it must first look up by a name. The published
-  files look up nothing, so every name is refused.
-  """
-
-  def find_class(self, module_name: str, global_name: str) -> NoReturn:
-    raise InputError(
-      f'the pickle asks for {module_name}.{global_name}, which could run code; '
-      'only lists, dicts, strings and numbers are taken. Download the ground '
-      'truth from its authors, or save arrays with `.tolist()`'
-    )
-
-
-def _unpickle(path: pathlib.Path) -> Any:
-  try:
-    with path.open('rb') as file:
-      return _PlainUnpickler(file).load()
-  except InputError as error:
-    raise InputError(f'{path}: {error}.') from error
-  # A damaged pickle can raise nearly anything, says the module's manual.
-  except Exception as error:
-    raise InputError(
-      f'{path}: cannot be unpickled ({type(error).__name__}: {error}). '
-      'Download it again.'
-    ) from error
-
-
 def _malformed(
   path: pathlib.Path, what: str, found: Any, wanted: str
 ) -> InputError:
   return InputError(
-    f'{path}: {what}: found {reprlib.repr(found)}, wanted {wanted}. Download '
+    f'{path}: {what}: found {brief(found)}, wanted {wanted}. Download '
     'the ground truth again, or mend the script that wrote it.'
   )
 

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from advbct_jax.atomic_files import write_text
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief_reason
 from advbct_jax.literal_paths import literal_path
 
 _DIGEST = 'sha256'
@@ -87,8 +87,8 @@ def read_chunk_file(
   # The libraries below raise KeyError and TypeError, too, for what is damaged.
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise InputError(
-      f'{path}: cannot read this chunk of the store ({error}). Delete it '
-      'and fill the store again.'
+      f'{path}: cannot read this chunk of the store '
+      f'({brief_reason(error)}). Delete it and fill the store again.'
     ) from error
 
 

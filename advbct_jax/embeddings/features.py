@@ -14,6 +14,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import re
 
 import numpy as np
 
@@ -196,7 +197,9 @@ def read_or_map(
     return store.read_rows(rows)
   digest = hashlib.sha256(store.digest().encode())
   digest.update(rows.astype(np.int64).data)
-  path = folder / f'{card.images}-{digest.hexdigest()[:16]}.npy'
+  # Whoever made the store has said what its images are called.
+  name = re.sub(r'[^\w.-]+', '_', card.images)[:80]
+  path = folder / f'{name}-{digest.hexdigest()[:16]}.npy'
   with _writing(path), hold_name(path, 'lays vectors out'):
     if not path.exists():
       _lay_out(store, rows, path)

@@ -21,6 +21,7 @@ import json
 import pathlib
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from advbct_jax.atomic_files import write_text
@@ -31,17 +32,23 @@ from advbct_jax.embeddings.chunk_files import (
   stored_digest,
   write_chunk_file,
 )
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief_reason
 from advbct_jax.line_files import read_lines, write_lines
 from advbct_jax.literal_paths import literal_path
 from advbct_jax.locks import hold
-from advbct_jax.typed_json import parse_fields
+from advbct_jax.typed_json import read_json, take_fields
 
 # What cards that don't say were computed in.
 UNSAID_COMPUTE_DTYPE = 'float32'
 
 # 64 MiB at 256 float32 a row.
 DEFAULT_CHUNK_ROWS = 65536
+
+# Wider than any encoder's vectors, and more than any gallery has.
+_WIDEST = 2**20
+_MOST_ROWS = 2**40
+# Bytes of vectors that nobody asks where they are from.
+_UNASKED = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -369,6 +376,12 @@ def open_store(path: pathlib.Path | str) -> EmbeddingStore:
     )
   card = read_card(path / 'card.json')
   store = EmbeddingStore(path, card)
+  ids = store.ids()
+  if len(ids) != card.count or digest_ids(ids) != card.ids_digest:
+    raise InputError(
+      f'{path}: ids.txt is not the list that card.json speaks of. The store '
+      'was changed after it was filled; fill it again.'
+    )
   missing = store.missing_chunks()
   if missing or not card.complete:
     raise InputError(
@@ -376,12 +389,25 @@ def open_store(path: pathlib.Path | str) -> EmbeddingStore:
       f'{store.chunk_count} chunks are missing). Run the command that fills it '
       'again; it goes on where it stopped.'
     )
-  if digest_ids(store.ids()) != card.ids_digest:
-    raise InputError(
-      f'{path}: ids.txt is not the list that card.json speaks of. The store '
-      'was changed after it was filled; fill it again.'
-    )
+  _require_plausible(store)
   return store
+
+
+def _require_plausible(store: EmbeddingStore) -> None:
+  """Refuses a card of more than its chunks can hold, before there is room."""
+  card = store.card
+  claimed = card.count * card.dimension * np.dtype(card.dtype).itemsize
+  if claimed <= _UNASKED:
+    return
+  chunks = (store.path / 'chunks').rglob('*')
+  stored = sum(file.stat().st_size for file in chunks if file.is_file())
+  # Vectors can hardly be compressed.
+  if claimed > 100 * stored:
+    raise InputError(
+      f'{store.path}: card.json speaks of {card.count} vectors of width '
+      f'{card.dimension}, {claimed} bytes, but the chunks have {stored}. One '
+      'of the two was changed; fill the store again.'
+    )
 
 
 def is_store(path: pathlib.Path | str) -> bool:
@@ -447,8 +473,12 @@ def read_card(path: pathlib.Path) -> Card:
       one of a value that cannot be.
   """
   try:
-    card = parse_fields(Card, path.read_bytes())
-    if min(card.dimension, card.chunk_rows) < 1 or card.count < 0:
+    card = take_fields(Card, read_json(path))
+    if (
+      not 1 <= card.dimension <= _WIDEST
+      or not 1 <= card.chunk_rows <= _MOST_ROWS
+      or not 0 <= card.count <= _MOST_ROWS
+    ):
       raise ValueError(
         f'dimension {card.dimension}, chunk_rows {card.chunk_rows} and count '
         f'{card.count} cannot be'
@@ -458,12 +488,15 @@ def read_card(path: pathlib.Path) -> Card:
         f'compatible_dimension is {card.compatible_dimension} of '
         f'{card.dimension}'
       )
-    np.dtype(card.dtype)
-  except (OSError, ValueError, TypeError, RecursionError) as error:
+    dtype = np.dtype(card.dtype)
+    plain = dtype.kind in 'fiu' or dtype == ml_dtypes.bfloat16
+    if not plain or dtype.itemsize > 8:
+      raise ValueError(f'dtype is {dtype}, wanted floats of 64 bits at most')
+  except (OSError, ValueError, TypeError) as error:
     raise InputError(
-      f'{path}: not the card of an embedding store ({error}). It is damaged, '
-      'or of another version than this one; fill the store again, or take it '
-      'from where it comes from.'
+      f'{path}: not the card of an embedding store ({brief_reason(error)}). It '
+      'is damaged, or of another version than this one; fill the store again, '
+      'or take it from where it comes from.'
     ) from error
   return card
 

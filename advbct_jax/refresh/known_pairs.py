@@ -19,7 +19,7 @@ import safetensors.numpy
 from advbct_jax.adapters import ridge
 from advbct_jax.atomic_files import write_text
 from advbct_jax.embeddings.unit_vectors import unit_rows
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief
 from advbct_jax.refresh.predictor import (
   Predictor,
   PrincipalMaps,
@@ -27,6 +27,7 @@ from advbct_jax.refresh.predictor import (
   fit_principal_maps,
 )
 from advbct_jax.refresh.rotation import fit_rotation
+from advbct_jax.typed_json import parse_fields
 
 # How much more a pair of the gallery counts than one of the training images:
 # what is searched are things like it. 16 and 64 do alike on photographs and
@@ -318,6 +319,14 @@ def save_pairs(pairs: KnownPairs, folder: pathlib.Path | str) -> None:
   write_text(folder / 'card.json', json.dumps(described, indent=2) + '\n')
 
 
+@dataclasses.dataclass(frozen=True)
+class _Card:
+  """What `sums.safetensors` says besides its arrays."""
+
+  gallery_size: int
+  encoders: dict[str, Any]
+
+
 def load_pairs(
   folder: pathlib.Path | str, encoders: dict[str, Any] | None = None
 ) -> KnownPairs:
@@ -333,21 +342,29 @@ def load_pairs(
   path = pathlib.Path(folder) / 'sums.safetensors'
   try:
     with safetensors.safe_open(path, 'numpy') as file:
-      card = json.loads(file.metadata()['card'])
+      card = parse_fields(_Card, file.metadata()['card'])
       arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     groups = {
       name: _read_group(arrays, name) for name in ('training', 'gallery')
     }
-  except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+  except (
+    OSError,
+    SafetensorError,
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,  # of an array without axes
+    OverflowError,  # of an infinite count
+  ) as error:
     raise InputError(
-      f'{path}: no pairs can be read from here ({error!r}). Wanted: what was '
-      'saved of a refresh; begin it again from its stores.'
+      f'{path}: no pairs can be read from here ({brief(error)}). Wanted: what '
+      'was saved of a refresh; begin it again from its stores.'
     ) from error
   if encoders and (
     differing := [
-      f'{side}: {card["encoders"].get(side)} there, {encoders[side]} here'
+      f'{side}: {brief(card.encoders.get(side))} there, {encoders[side]} here'
       for side in encoders
-      if card['encoders'].get(side) != encoders[side]
+      if card.encoders.get(side) != encoders[side]
     ]
   ):
     raise InputError(
@@ -359,8 +376,8 @@ def load_pairs(
   return KnownPairs(
     groups['training'],
     groups['gallery'],
-    card['gallery_size'],
-    card['encoders'],
+    card.gallery_size,
+    card.encoders,
   )
 
 
@@ -373,12 +390,25 @@ def _read_group(arrays: dict[str, np.ndarray], name: str) -> Group:
     }
     count, squares = int(fields.pop('count')), float(fields.pop('yy'))
     sums.append(ridge.Sums(count=count, yy=squares, **fields))
+  old, new = arrays[f'{name}/old'], arrays[f'{name}/new']
+  size, (D, E) = len(old), (old.shape[-1], new.shape[-1])
+  for one in sums:
+    _require_shapes((one.x, D), (one.y, E), (one.xx, D, D), (one.xy, D, E))
+  of_each = [arrays[f'{name}/{field}'] for field in ('fold', 'priority')]
+  _require_shapes((old, size, D), (new, size, E), *((a, size) for a in of_each))
   return Group(
     tuple(sums),
     *(
       arrays[f'{name}/{field}'] for field in ('old', 'new', 'fold', 'priority')
     ),
   )
+
+
+def _require_shapes(*wanted: tuple[Any, ...]) -> None:
+  """Refuses arrays that don't have the shapes behind them."""
+  for array, *shape in wanted:
+    if array.shape != tuple(shape):
+      raise ValueError(f'an array of shape {array.shape}, wanted {shape}')
 
 
 def _directed(old: np.ndarray, new: np.ndarray) -> Vectors:

@@ -25,9 +25,10 @@ import tqdm
 from advbct_jax.data.images import digest_ids
 from advbct_jax.embeddings.store import Card, read_card, write_card
 from advbct_jax.embeddings.unit_vectors import unit_rows
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief_reason
 from advbct_jax.line_files import read_lines, write_lines
 from advbct_jax.locks import hold_name
+from advbct_jax.retrieval.index_reading import read_faiss
 
 # Positions in the gallery under a flat inner-product index.
 GalleryIndex = faiss.IndexIDMap2
@@ -191,11 +192,11 @@ def read_index(
     )
   try:
     ids = read_lines(folder / f'{name}.ids.txt')
-    index = faiss.read_index(str(folder / f'{name}.faiss'))
+    index = read_faiss(folder / f'{name}.faiss')
   except (OSError, RuntimeError) as error:
     raise InputError(
-      f'{folder / name}: cannot read .faiss and .ids.txt ({error}). Build the '
-      'index again.'
+      f'{folder / name}: cannot read .faiss and .ids.txt '
+      f'({brief_reason(error)}). Build the index again.'
     ) from error
   if digest_ids(ids) != card.ids_digest:
     raise InputError(

@@ -8,7 +8,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief_reason
+from advbct_jax.retrieval.index_reading import read_faiss
 
 # By id, whatever the ids are.
 _HASHTABLE: Any = vars(faiss)['DirectMap'].Hashtable
@@ -38,18 +39,19 @@ class IndexVectors:
     self.path = path
     try:
       # Mapped, so that a flat index of any size is read a block at a time.
-      self._outer: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+      self._outer: Any = read_faiss(path, faiss.IO_FLAG_MMAP_IFC)
       self.count, self.dimension = self._outer.ntotal, self._outer.d
       # The outer index owns the inner one.
       self._index, self.keys = _unwrap(path, self._outer)
       self._numbers = _prepare(self._index)
       if self.count:
         self._reconstruct(0, 1)
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except (RuntimeError, TypeError, AttributeError, MemoryError) as error:
       raise InputError(
-        f'{path}: not a FAISS index that gives its vectors back ({error}). '
-        'The file is truncated or damaged, or of a kind that does not keep '
-        'vectors; take them from where the index was built.'
+        f'{path}: not a FAISS index that gives its vectors back '
+        f'({brief_reason(error)}). The file is truncated or damaged, or of a '
+        'kind that does not keep vectors; take them from where the index was '
+        'built.'
       ) from error
     if self.keys is None and self._numbers is not None:
       counted = np.array_equal(self._numbers, np.arange(self.count))

@@ -16,12 +16,13 @@ import orbax.checkpoint as ocp
 
 from advbct_jax.data.decoding import MAX_PIXELS
 from advbct_jax.embeddings.extract import FrozenEncoder
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief_reason
 from advbct_jax.literal_paths import literal_path
 from advbct_jax.methods import METHODS, method_options
 from advbct_jax.models.encoder import Encoder, make_encoder
 from advbct_jax.training.head_features import read_features
 from advbct_jax.training.state import TrainState
+from advbct_jax.typed_json import read_json
 
 _FOLDER = 'checkpoints'
 
@@ -172,7 +173,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """
   path = workdir / 'config.json'
   try:
-    config = json.loads(path.read_text(encoding='utf-8'))
+    config = read_json(path)
     # The inner first, for of the outer the fields are copied.
     for part in (config.get('old', {}), config):
       for name, fields in (_YOUNG_FIELDS | _options()).items():
@@ -182,8 +183,8 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(config)
   except (AttributeError, OSError, TypeError, ValueError) as error:
     raise InputError(
-      f'{path}: cannot read the config of a run ({error}). Wanted: the '
-      '--workdir that the training was given.'
+      f'{path}: cannot read the config of a run ({brief_reason(error)}). '
+      'Wanted: the --workdir that the training was given.'
     ) from error
 
 

@@ -15,6 +15,7 @@ from advbct_jax.data.images import ImageSet
 from advbct_jax.embeddings.features import StoredFeatures, find_features
 from advbct_jax.errors import InputError
 from advbct_jax.models.backbones import takes_features
+from advbct_jax.typed_json import read_json
 
 _NOTE = 'features.json'
 _FIELDS = ('encoder', 'weights', 'dimension')
@@ -62,7 +63,7 @@ def read_features(
     return None
   note = workdir / _NOTE
   try:
-    found = json.loads(note.read_text('utf-8'))
+    found = read_json(note)
     return StoredFeatures(
       path=pathlib.Path(path or config.data.features),
       **{name: found[name] for name in _FIELDS},

@@ -8,7 +8,7 @@ import jax
 import ml_collections
 
 from advbct_jax.atomic_files import write_text
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief, brief_reason
 from advbct_jax.methods import METHODS
 from advbct_jax.training.checkpoints import (
   is_workdir,
@@ -17,6 +17,7 @@ from advbct_jax.training.checkpoints import (
   save_state,
 )
 from advbct_jax.training.state import TrainState
+from advbct_jax.typed_json import read_json
 
 _INPUTS = 'inputs.json'
 
@@ -89,9 +90,24 @@ def claim_inputs(workdir: pathlib.Path, inputs: dict[str, Any]) -> None:
 
 
 def read_inputs(workdir: pathlib.Path) -> dict[str, Any]:
-  """What a run was made from; empty before it has begun."""
+  """What a run was made from; empty before it has begun.
+
+  Raises:
+    InputError: if it is damaged.
+  """
   path = workdir / _INPUTS
-  return json.loads(path.read_text('utf-8')) if path.exists() else {}
+  if not path.exists():
+    return {}
+  try:
+    inputs = read_json(path)
+    if not isinstance(inputs, dict):
+      raise ValueError(f'found {brief(inputs)}')
+  except (OSError, ValueError) as error:
+    raise InputError(
+      f'{path}: cannot read what this run was made from '
+      f'({brief_reason(error)}). Restore the file, or name another --workdir.'
+    ) from error
+  return inputs
 
 
 def require_finished(workdir: pathlib.Path) -> None:

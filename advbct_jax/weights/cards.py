@@ -8,7 +8,8 @@ import pathlib
 from typing import Any
 
 from advbct_jax.atomic_files import write_text
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief, brief_reason
+from advbct_jax.typed_json import read_json
 from advbct_jax.weights.hub import card_path
 
 HEAD_INPUT = (
@@ -119,12 +120,12 @@ def read_card(path: pathlib.Path) -> WeightsCard | None:
   if not beside.exists():
     return None
   try:
-    found = json.loads(beside.read_text('utf-8'))
-  # JSON of very many brackets exhausts the parser.
-  except (OSError, ValueError, RecursionError) as error:
+    found = read_json(beside)
+  except (OSError, ValueError) as error:
     raise InputError(
-      f'{beside}: cannot read the card of {path.name} ({error}). Fetch both '
-      'again, or move this file away to use the weights without a card.'
+      f'{beside}: cannot read the card of {path.name} ({brief_reason(error)}). '
+      'Fetch both again, or move this file away to use the weights '
+      'without a card.'
     ) from error
   kinds = {field.name: field.type for field in dataclasses.fields(WeightsCard)}
   # Any other JSON file of that name, as some programs leave, is not ours.
@@ -211,7 +212,7 @@ def _find_faults(
 ) -> list[str]:
   """Says which fields of a card are missing, or are what they cannot be."""
   faults = [
-    f'{name} is {json.dumps(found[name]) if name in found else "missing"}, '
+    f'{name} is {_spell(found[name]) if name in found else "missing"}, '
     f'wanted {_JSON_KINDS[kind]}'
     for name, kind in kinds.items()
     if name not in found or not _is_of_kind(found[name], kind)
@@ -230,6 +231,12 @@ def _find_faults(
   if not 0 <= part <= whole:
     return [f'compatible_dimension is {part} of {whole}, wanted 0 to {whole}']
   return []
+
+
+def _spell(value: Any) -> str:
+  """As JSON has it, but no longer than a line."""
+  spelt = json.dumps(value)
+  return spelt if len(spelt) <= 200 else brief(value)
 
 
 def _is_of_kind(value: Any, kind: Any) -> bool:

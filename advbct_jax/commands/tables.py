@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   flags = parse(arguments)
   with exit_with_message():
     from advbct_jax.comparison.report import write_tables
-    from advbct_jax.comparison.results import read_results
+    from advbct_jax.comparison.results import leave_out, read_results
     from advbct_jax.retrieval.protocols import MAIN_METRICS
 
     cells = [cell for path in flags.results for cell in read_results(path)]
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f'{", ".join(map(str, flags.results))}: no cells; wanted: the results '
         'of a comparison that has finished at least one.'
       )
+    if flags.without:
+      cells = leave_out(cells, flags.without.split(','))
     metrics = flags.metrics.split(',') if flags.metrics else MAIN_METRICS
     print(write_tables(cells, metrics, flags.out, flags.against))
     print(f'tables and plots: {flags.out}/table.md')
@@ -54,5 +56,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     default='',
     metavar='METHOD/START',
     help='also tables of what each row has more than this one, seed by seed',
+  )
+  parser.add_argument(
+    '--without',
+    default='',
+    metavar='PARTS',
+    help='leave out cells by parts of UPGRADE/METHOD/START: lwf,bct/old',
   )
   return parser.parse_args(arguments)

@@ -41,9 +41,14 @@ class CellResult:
   )
 
   @property
+  def row(self) -> str:
+    """Its place in the grid but for the seed."""
+    return f'{self.upgrade}/{self.method}/{self.start}'
+
+  @property
   def name(self) -> str:
     """The cell's place in the grid, as messages name it."""
-    return f'{self.upgrade}/{self.method}/{self.start}/seed {self.seed}'
+    return f'{self.row}/seed {self.seed}'
 
 
 def write_results(cells: Sequence[CellResult], path: pathlib.Path) -> None:
@@ -87,6 +92,35 @@ def read_results(path: pathlib.Path) -> list[CellResult]:
       f'{path}: {found}; wanted: results.json as a comparison wrote it. Run '
       'the comparison, or name its file.'
     ) from error
+
+
+def leave_out(
+  cells: Sequence[CellResult], parts: Sequence[str]
+) -> list[CellResult]:
+  """Takes cells out, for tables and plots that shall show fewer.
+
+  Args:
+    cells: of a comparison.
+    parts: of UPGRADE/METHOD/START, whole ones, such as 'bct' or 'bct/old'.
+
+  Returns:
+    The others, in their order.
+
+  Raises:
+    InputError: if a part fits no cell, or nothing is left.
+  """
+  left = list(cells)
+  for part in parts:
+    named = {cell.row for cell in cells if f'/{part}/' in f'/{cell.row}/'}
+    if not named:
+      raise InputError(
+        f'{part!r} fits none of the {len(cells)} cells; wanted: a part of '
+        f'UPGRADE/METHOD/START, such as {cells[0].row}.'
+      )
+    left = [cell for cell in left if cell.row not in named]
+  if not left:
+    raise InputError(f'{", ".join(parts)}: that leaves no cell to show.')
+  return left
 
 
 def _read_cell(record: Any, where: str) -> CellResult:

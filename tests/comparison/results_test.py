@@ -3,7 +3,12 @@ import json
 
 import pytest
 
-from advbct_jax.comparison.results import read_results, write_results
+from advbct_jax.comparison.results import (
+  CellResult,
+  leave_out,
+  read_results,
+  write_results,
+)
 from advbct_jax.errors import InputError
 from tests.comparison.made_up_cells import make_cell, make_grid
 
@@ -94,3 +99,17 @@ def test_a_record_of_the_wrong_kind_is_refused(tmp_path, change):
 def test_a_missing_file_is_refused(tmp_path):
   with pytest.raises(InputError, match='no such file'):
     read_results(tmp_path / 'results.json')
+
+
+def test_cells_are_left_out_by_whole_parts_of_their_names():
+  cells = [
+    CellResult('classes', method, start, 0, {})
+    for method, start in (('bct', 'fresh'), ('bct', 'old'), ('advbct', 'old'))
+  ]
+  assert leave_out(cells, ['bct/old']) == [cells[0], cells[2]]
+  assert leave_out(cells, ['bct']) == cells[2:]
+  assert leave_out(cells, ['fresh', 'advbct']) == [cells[1]]
+  with pytest.raises(InputError, match="'lwf' fits none of the 3 cells; "):
+    leave_out(cells, ['lwf'])
+  with pytest.raises(InputError, match='leaves no cell'):
+    leave_out(cells, ['bct', 'advbct'])

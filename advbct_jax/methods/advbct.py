@@ -58,6 +58,8 @@ class AdvBCT(Method):
 
   label: ClassVar[str] = 'AdvBCT'
   color: ClassVar[str] = '#D55E00'
+  # What its part of a config is called.
+  section: ClassVar[str] = 'advbct'
 
   threshold: float = 1.0
   radius: str = 'elastic'
@@ -81,8 +83,8 @@ class AdvBCT(Method):
     ):
       if getattr(self, name) not in known:
         raise InputError(
-          f'config.advbct.{name} is {getattr(self, name)!r}; wanted: one of '
-          f'{", ".join(known)}.'
+          f'config.{self.section}.{name} is {getattr(self, name)!r}; wanted: '
+          f'one of {", ".join(known)}.'
         )
 
   @nn.compact

@@ -27,6 +27,7 @@ class ImprovedAdvBCT(AdvBCT):
 
   label: ClassVar[str] = 'AdvBCT improved'
   color: ClassVar[str] = '#A8462C'
+  section: ClassVar[str] = 'advbct_improved'
 
   radius: str = 'largest'
   boundary_mean: str = 'eligible'

@@ -373,3 +373,8 @@ def test_the_improved_one_can_have_an_adversary():
   assert float(outcome.loss) == pytest.approx(
     without + 27 / 30 * float(outcome.metrics['adversarial_loss']), rel=1e-5
   )
+
+
+def test_the_improved_one_names_its_own_part_of_the_config():
+  with pytest.raises(InputError, match=r'config\.advbct_improved\.radius is'):
+    _improved(radius='other')

@@ -330,6 +330,7 @@ def evaluate(
   old: Path | None = None,
   independent: Path | None = None,
   adapter: Path | None = None,
+  side: Path | None = None,
   data_root: Path | None = None,
   crop_queries: bool = True,
   batch_size: int = 256,
@@ -356,6 +357,7 @@ def evaluate(
     independent: the new model trained without any tie; gives the scores.
     adapter: the folder of one, which maps the new encoder's vectors where they
       are compared with old ones.
+    side: the encoder of the side vectors that the adapter was fitted with.
     data_root: where each `NAME` lies.
     crop_queries: whether queries that have boxes are cropped to them.
     batch_size: images at a time.
@@ -370,7 +372,7 @@ def evaluate(
       don't belong together.
   """
   return judge(
-    {'old': old, 'new': new, 'independent': independent},
+    {'old': old, 'new': new, 'independent': independent, 'side': side},
     open_retrieval_sets(data, str(data_root or ''), crop_queries),
     pathlib.Path(workdir),
     batch_size=batch_size,

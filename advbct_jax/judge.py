@@ -142,8 +142,9 @@ def judge(
   """Evaluates encoders and writes the report.
 
   Args:
-    paths: of the `old`, `new` and `independent` encoder: a workdir, a store, a
-      folder of stores, or files of vectors; None for no such.
+    paths: of the `old`, `new` and `independent` encoder, and of that of side
+      vectors (`side`): a workdir, a store, a folder of stores, or files of
+      vectors; None for no such.
     retrieval_sets: the retrieval sets.
     workdir: where results go.
     batch_size: images at a time.
@@ -162,6 +163,11 @@ def judge(
       belong together.
   """
   mapping = load_adapter(adapter) if adapter else None
+  if paths.get('side') and not mapping:
+    raise InputError(
+      'evaluation: side vectors were named, but no adapter, which alone takes '
+      'them. Name both or neither.'
+    )
   sources = _open_encoders(
     paths, workdir, batch_size=batch_size, workers=workers, dtype=dtype
   )
@@ -177,7 +183,7 @@ def judge(
         f'{adapter}: it maps old vectors, but no old encoder was named. Name '
         'both or neither.'
       )
-    mapped[role] = adapted(sources[side], mapping, folder)
+    mapped[role] = adapted(sources[side], mapping, folder, sources.get('side'))
   results = evaluate(
     retrieval_sets,
     sources.get('old'),

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 import safetensors.numpy
 
 from advbct_jax.adapters.kinds import ADAPTERS, find_kind
-from advbct_jax.adapters.pairs import BACKWARD, FORWARD
+from advbct_jax.adapters.pairs import BACKWARD, FORWARD, join
 from advbct_jax.adapters.spaces import Space
 from advbct_jax.atomic_files import write_text
 from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
@@ -45,6 +45,8 @@ class AdapterCard:
     options: the seed and the options of its kind.
     direction: `backward`, if it maps new vectors to old ones, or `forward`, if
       it maps old vectors to new ones.
+    side: `Card.identity` of the encoder whose vectors of the same things stand
+      beside those that are mapped; None for none.
   """
 
   kind: str
@@ -54,6 +56,7 @@ class AdapterCard:
   images: dict[str, Any]
   options: dict[str, Any]
   direction: str = BACKWARD
+  side: dict[str, Any] | None = None
 
   @property
   def source(self) -> dict[str, Any]:
@@ -68,9 +71,12 @@ class AdapterCard:
   def describe(self) -> dict[str, Any]:
     """As `card.json` has it."""
     described = dataclasses.asdict(self)
-    # Those from before there were directions have none, and keep their digest.
+    # Those from before there were directions or side vectors have none, and
+    # keep their digest.
     if self.direction == BACKWARD:
       del described['direction']
+    if self.side is None:
+      del described['side']
     return described
 
 
@@ -94,8 +100,8 @@ class Adapter:
   Attributes:
     card: what it is.
     parameters: arrays by name, as its kind has them.
-    source: what the vectors look like that it maps; None where it is from
-      before that was kept.
+    source: what the vectors look like that it maps, with the side vectors
+      behind them; None where it is from before that was kept.
     target: what those look like that it maps to.
   """
 
@@ -133,23 +139,48 @@ class Adapter:
     digest.update(safetensors.numpy.save(self.parameters))
     return digest.hexdigest()
 
-  def apply(self, vectors: np.ndarray) -> np.ndarray:
+  def apply(
+    self, vectors: np.ndarray, side_vectors: np.ndarray | None = None
+  ) -> np.ndarray:
     """Maps vectors, which are brought to length 1 first.
 
     Args:
       vectors: [N, D] source embeddings: new ones backward, old ones forward.
+      side_vectors: [N, D_side] those of the encoder `card.side`, of the same
+        things; None where it was fitted without.
 
     Returns:
       [N, `dimension`] float32.
 
     Raises:
-      InputError: if the vectors have another width.
+      InputError: if the vectors have another width, or if there are side
+        vectors where none are wanted, or none where they are.
     """
+    joined = self.join(vectors, side_vectors)
     with self._using_parameters():
-      mapped = find_kind(self.card.kind).apply(
-        self.parameters, self._unit(vectors)
-      )
+      mapped = find_kind(self.card.kind).apply(self.parameters, joined)
       return mapped[:, : self.dimension]
+
+  def join(
+    self, vectors: np.ndarray, side_vectors: np.ndarray | None = None
+  ) -> np.ndarray:
+    """What it maps: unit vectors, followed by side vectors of length 1.
+
+    Takes and raises what `apply` does.
+
+    Returns:
+      [N, D], or [N, D + D_side].
+    """
+    require_side(self.card, None if side_vectors is None else 'side vectors')
+    source = _unit(self.card.source, vectors)
+    if self.card.side is None or side_vectors is None:
+      return source
+    if len(side_vectors) != len(vectors):
+      raise InputError(
+        f'adapter: {len(side_vectors)} side vectors beside {len(vectors)} '
+        'vectors; wanted: one for each.'
+      )
+    return join(source, _unit(self.card.side, side_vectors))
 
   def predict_uncertainty(self, vectors: np.ndarray) -> np.ndarray:
     """Predicts how far off mapped vectors are.
@@ -173,7 +204,7 @@ class Adapter:
         f'{" or ".join(able)}.'
       )
     with self._using_parameters():
-      return predict(self.parameters, self._unit(vectors))
+      return predict(self.parameters, self.join(vectors))
 
   @contextlib.contextmanager
   def _using_parameters(self) -> Iterator[None]:
@@ -190,14 +221,29 @@ class Adapter:
         'Fit it again.'
       ) from error
 
-  def _unit(self, vectors: np.ndarray) -> np.ndarray:
-    source = self.card.source
-    if vectors.shape[1] != source['dimension']:
-      raise InputError(
-        f'adapter: vectors of width {vectors.shape[1]}; wanted: vectors of '
-        f'{source["encoder"]}, of width {source["dimension"]}.'
-      )
-    return unit_rows(np.asarray(vectors, np.float32))
+
+def require_side(card: AdapterCard, found: str | None) -> None:
+  """Refuses side vectors where none are wanted, and none where they are.
+
+  Args:
+    card: of the adapter.
+    found: which side vectors there are; None for none.
+
+  Raises:
+    InputError: saying which are wanted.
+  """
+  if card.side is None and found is not None:
+    raise InputError(
+      f'adapter: there are {found}, and this one ({card.kind}) was fitted '
+      'without any; leave them out, or fit one with them.'
+    )
+  if card.side is not None and found is None:
+    raise InputError(
+      f'adapter: there are no side vectors, and this one ({card.kind}) was '
+      f'fitted with those of {card.side["encoder"]}, of width '
+      f'{card.side["dimension"]}. Name those of the same images, by --side on '
+      'the command line.'
+    )
 
 
 def save_adapter(adapter: Adapter, folder: pathlib.Path | str) -> None:
@@ -312,7 +358,8 @@ def load_adapter(folder: pathlib.Path | str) -> Adapter:
     card = take_fields(AdapterCard, described)
     if card.direction not in (BACKWARD, FORWARD):
       raise ValueError(f'direction is {brief(card.direction)}')
-    for identity in (card.new, card.old):
+    sides = [] if card.side is None else [card.side]
+    for identity in (card.new, card.old, *sides):
       identity.setdefault('compute_dtype', UNSAID_COMPUTE_DTYPE)
       _require_width(identity['dimension'])
     weights = (folder / 'weights.safetensors').read_bytes()
@@ -347,6 +394,16 @@ def load_adapter(folder: pathlib.Path | str) -> Adapter:
       'remove the adapter and fit it again.'
     )
   return Adapter(card, arrays, **spaces)
+
+
+def _unit(encoder: dict[str, Any], vectors: np.ndarray) -> np.ndarray:
+  """An encoder's [N, D] vectors at length 1."""
+  if vectors.shape[1] != encoder['dimension']:
+    raise InputError(
+      f'adapter: vectors of width {vectors.shape[1]}; wanted: vectors of '
+      f'{encoder["encoder"]}, of width {encoder["dimension"]}.'
+    )
+  return unit_rows(np.asarray(vectors, np.float32))
 
 
 def _require_width(width: Any) -> None:

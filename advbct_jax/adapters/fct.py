@@ -2,11 +2,12 @@
 
   h = mixer[p₁(old), p₂(side)]
 
-p₁ and p₂ have two blocks each, of widths 2·D and 2·D_target, the mixer has two
-of H and a linear layer to D_target. A block is a linear layer without a bias,
-batch normalisation and a rectifier. Without side information, an encoder that
-was kept for what a later one may ask, the old vector is p₂'s as well, as in the
-paper's experiments without any.
+p₁ and p₂ have two blocks each, twice as wide as what goes in and 2·D_target,
+the mixer has two of H and a linear layer to D_target. A block is a linear layer
+without a bias, batch normalisation and a rectifier. Side information is what a
+third encoder said, kept for what a later one may ask: in the paper one trained
+without labels. Without any the old vector is p₂'s as well, as in the paper's
+experiments.
 
 References:
   Ramanujan et al., "Forward compatible training for large-scale embedding
@@ -20,7 +21,7 @@ References:
 `fastfill` has some of these layers beside a ridge map, for fewer pairs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any
 
@@ -60,8 +61,8 @@ def fit(
   Nothing is held out, and what the last epoch leaves is taken.
 
   Args:
-    pairs: N pairs of width D and D_target; 262,144 of them, drawn by seed,
-      where there are more.
+    pairs: N pairs of width D, side vectors among it, and D_target; 262,144 of
+      them, drawn by seed, where there are more.
     seed: of the network's start and the order of the pairs.
     hidden: width H of the mixer.
     epochs: how often it sees each pair.
@@ -88,7 +89,8 @@ def fit(
   rows = sample_rows(random, np.flatnonzero(pairs.directed), MAX_PAIRS)
   source, target = pairs.read(rows)
   batch_size = min(batch_size, len(rows))
-  drawn = _start(seed, pairs.width, pairs.target_width, hidden)
+  widths = [part.shape[1] for part in pairs.apart(source)]
+  drawn = _start(seed, widths[0], widths[-1], pairs.target_width, hidden)
   parameters: Any = drawn
   usual: Any = _unknown_statistics(drawn)
   state = _optimizer().init(parameters)
@@ -111,7 +113,8 @@ def apply(parameters: dict[str, np.ndarray], vectors: np.ndarray) -> np.ndarray:
 
   Args:
     parameters: from `fit`.
-    vectors: [N, D] unit vectors.
+    vectors: [N, D] unit vectors, each followed by its side vector where these
+      were fitted to.
 
   Returns:
     [N, D_target], not normalised.
@@ -121,8 +124,9 @@ def apply(parameters: dict[str, np.ndarray], vectors: np.ndarray) -> np.ndarray:
     linear = x @ parameters[f'{name}_weights'] + parameters[f'{name}_bias']
     return np.maximum(linear, 0, out=linear)
 
+  inputs = _branch_inputs(parameters, vectors)
   mapped = [
-    _pass(block, vectors[start : start + _ROWS], np.concatenate)
+    _pass(block, [one[start : start + _ROWS] for one in inputs], np.concatenate)
     @ parameters['out_weights']
     + parameters['out_bias']
     for start in range(0, max(len(vectors), 1), _ROWS)
@@ -130,25 +134,35 @@ def apply(parameters: dict[str, np.ndarray], vectors: np.ndarray) -> np.ndarray:
   return np.concatenate(mapped)
 
 
+def _branch_inputs(parameters: Any, vectors: Any) -> list[Any]:
+  """What p₁ and p₂ see of vectors [N, D]: old and side ones, or old twice."""
+  width = len(parameters['old_1_weights'])
+  alone = vectors.shape[1] == width
+  return [vectors[:, :width], vectors if alone else vectors[:, width:]]
+
+
 def _pass(
   block: Callable[[str, Any], Any],
-  vectors: Any,
+  inputs: Sequence[Any],
   join: Callable[..., Any],
 ) -> Any:
-  """[N, H] what the blocks make of vectors [N, D], before the last layer."""
+  """[N, H] what the blocks make of p₁'s and p₂'s, before the last layer."""
   branches = [
-    block(f'{branch}_2', block(f'{branch}_1', vectors)) for branch in _BRANCHES
+    block(f'{branch}_2', block(f'{branch}_1', one))
+    for branch, one in zip(_BRANCHES, inputs, strict=True)
   ]
   return block('mixer_2', block('mixer_1', join(branches, axis=1)))
 
 
 def _start(
-  seed: int, width: int, target_width: int, hidden: int
+  seed: int, width: int, side_width: int, target_width: int, hidden: int
 ) -> dict[str, np.ndarray]:
   """Draws the network: uniform in ±1/√fan-in, as PyTorch does."""
   shapes = {
-    **{f'{branch}_1': (width, 2 * width) for branch in _BRANCHES},
-    **{f'{branch}_2': (2 * width, 2 * target_width) for branch in _BRANCHES},
+    'old_1': (width, 2 * width),
+    'side_1': (side_width, 2 * side_width),
+    'old_2': (2 * width, 2 * target_width),
+    'side_2': (2 * side_width, 2 * target_width),
     'mixer_1': (4 * target_width, hidden),
     'mixer_2': (hidden, hidden),
     'out': (hidden, target_width),
@@ -204,7 +218,7 @@ def _map(
 
   Args:
     parameters: of the network.
-    source: [B, D] unit vectors.
+    source: [B, D] unit vectors, side ones at the end where there are.
     usual: the running statistics.
     frozen: whether they are what is normalised by, or those of the batch are.
 
@@ -224,7 +238,8 @@ def _map(
     return jax.nn.relu((linear - mean) * factor + parameters[f'{name}_shift'])
 
   with jax.default_matmul_precision('highest'):
-    hidden = _pass(block, source, jnp.concatenate)
+    inputs = _branch_inputs(parameters, source)
+    hidden = _pass(block, inputs, jnp.concatenate)
     mapped = hidden @ parameters['out_weights'] + parameters['out_bias']
   return mapped, statistics
 

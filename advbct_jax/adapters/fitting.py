@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from advbct_jax.adapters.adapter import Adapter, AdapterCard, load_adapter
-from advbct_jax.adapters.kinds import check_widths, find_kind
+from advbct_jax.adapters.kinds import ADAPTERS, check_widths, find_kind
 from advbct_jax.adapters.pairs import FORWARD, Pairs
 from advbct_jax.adapters.plausibility import require_related
 from advbct_jax.adapters.spaces import describe_space
@@ -31,6 +31,7 @@ def fit_adapter(
   seed: int = 0,
   direction: str | None = None,
   prior: Adapter | pathlib.Path | str | None = None,
+  side_store: EmbeddingStore | None = None,
   **options: Any,
 ) -> Adapter:
   """Fits a map between the vectors of two encoders.
@@ -54,16 +55,18 @@ def fit_adapter(
       new ones; None for the kind's usual one.
     prior: an earlier rotation between encoders of these widths, or the folder
       that it is kept in, which few pairs draw towards; None for the identity.
+    side_store: a third encoder's vectors of the same images, which stand beside
+      the old ones wherever these are mapped; None for none.
     **options: of the kind; see its `fit`.
 
   Returns:
     The adapter.
 
   Raises:
-    InputError: if there is no such kind, direction or option, if the old store
-      lacks images, if the widths don't fit the kind, if there are fewer than 10
-      images, those with a zero vector left out, or if the two stores have
-      nothing in common.
+    InputError: if there is no such kind, direction or option, if the old or the
+      side store lacks images, if the kind or direction takes no side vectors,
+      if the widths don't fit the kind, if there are fewer than 10 images, those
+      with a zero vector left out, or if the stores have nothing in common.
   """
   prior = _open_prior(prior)
   card = plan_adapter(
@@ -73,9 +76,10 @@ def fit_adapter(
     seed=seed,
     direction=direction,
     prior=prior,
+    side_store=side_store,
     **options,
   )
-  pairs = Pairs(new_store, old_store, card.direction)
+  pairs = Pairs(new_store, old_store, card.direction, side_store)
   _require_enough(new_store, len(pairs), 'images whose vectors are not zero')
   require_related(pairs)
   if pairs.few:
@@ -111,6 +115,7 @@ def plan_adapter(
   seed: int = 0,
   direction: str | None = None,
   prior: Adapter | pathlib.Path | str | None = None,
+  side_store: EmbeddingStore | None = None,
   **options: Any,
 ) -> AdapterCard:
   """Says what `fit_adapter` would fit; takes and raises the same."""
@@ -131,11 +136,13 @@ def plan_adapter(
     )
   _require_enough(new_store, new_store.card.count, 'images')
   new, old = new_store.card.identity(), old_store.card.identity()
-  if new == old:
-    raise InputError(
-      f'{new_store.path} and {old_store.path} are of one encoder '
-      f'({new["encoder"]}, {new["weights"]}); wanted: stores of two.'
-    )
+  _require_different(new_store, old_store, 'two')
+  side = None
+  if side_store is not None:
+    _require_takes_side(kind, direction)
+    for store in (new_store, old_store):
+      _require_different(store, side_store, 'three')
+    side = side_store.card.identity()
   check_widths(kind, new['dimension'], old['dimension'], direction)
   if prior is not None:
     _require_alike(prior.card, kind, direction, new, old)
@@ -153,11 +160,15 @@ def plan_adapter(
     },
     options={'seed': seed, **known, **told},
     direction=direction,
+    side=side,
   )
 
 
 def mean_cosine(
-  adapter: Adapter, new_store: EmbeddingStore, old_store: EmbeddingStore
+  adapter: Adapter,
+  new_store: EmbeddingStore,
+  old_store: EmbeddingStore,
+  side_store: EmbeddingStore | None = None,
 ) -> float:
   """How like the vectors that it maps to mapped vectors are.
 
@@ -165,15 +176,16 @@ def mean_cosine(
     adapter: maps.
     new_store: N new vectors.
     old_store: old vectors of the same images.
+    side_store: side vectors of them, where it was fitted with these.
 
   Returns:
     The mean over the images of the cosine similarity, those with a zero vector
     left out.
   """
   total, count = 0.0, 0
-  pairs = Pairs(new_store, old_store, adapter.card.direction)
+  pairs = Pairs(new_store, old_store, adapter.card.direction, side_store)
   for rows, source, target in pairs.chunks():
-    mapped = adapter.apply(source)[:, : target.shape[1]]
+    mapped = adapter.apply(*pairs.apart(source))[:, : target.shape[1]]
     total += np.sum(unit_rows(mapped) * target, dtype=np.float64)
     count += len(rows)
   return total / count
@@ -181,6 +193,34 @@ def mean_cosine(
 
 def _open_prior(prior: Adapter | pathlib.Path | str | None) -> Adapter | None:
   return load_adapter(prior) if isinstance(prior, str | pathlib.Path) else prior
+
+
+def _require_different(
+  store: EmbeddingStore, other: EmbeddingStore, wanted: str
+) -> None:
+  """Refuses two stores of one encoder."""
+  identity = store.card.identity()
+  if identity == other.card.identity():
+    raise InputError(
+      f'{store.path} and {other.path} are of one encoder '
+      f'({identity["encoder"]}, {identity["weights"]}); wanted: stores of '
+      f'{wanted}.'
+    )
+
+
+def _require_takes_side(kind: str, direction: str) -> None:
+  if not find_kind(kind).takes_side:
+    able = [name for name in ADAPTERS if ADAPTERS[name].takes_side]
+    raise InputError(
+      f'adapter: {kind} takes no side vectors; wanted: {" or ".join(able)}, '
+      'or no side store.'
+    )
+  if direction != FORWARD:
+    raise InputError(
+      f'adapter: side vectors stand beside old ones, which {kind} '
+      f'{direction} does not map; wanted: the direction {FORWARD}, or no side '
+      'store.'
+    )
 
 
 def _require_alike(

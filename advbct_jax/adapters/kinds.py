@@ -41,6 +41,7 @@ class Kind:
     directions: in which it can be fitted, the usual one first.
     extras: options that cards speak of only where they were given.
     equal_widths: whether it maps between spaces of one width alone.
+    takes_side: whether vectors may be followed by a third encoder's, forward.
     predict_uncertainty: from the parameters and [N, D] unit vectors to how far
       off each mapped one is expected to be, [N]; None for kinds that can't say.
   """
@@ -54,6 +55,7 @@ class Kind:
   directions: tuple[str, ...] = (BACKWARD, FORWARD)
   extras: tuple[str, ...] = ()
   equal_widths: bool = False
+  takes_side: bool = False
   predict_uncertainty: (
     Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray] | None
   ) = None
@@ -76,6 +78,7 @@ ADAPTERS = {
     options={'penalty': None},
     label='ridge',
     marker='P',
+    takes_side=True,
   ),
   'residual_mlp': Kind(
     residual_mlp.fit,
@@ -166,6 +169,7 @@ ADAPTERS = {
     label='FCT',
     marker='$F$',
     directions=(FORWARD,),
+    takes_side=True,
   ),
 }
 

@@ -3,10 +3,13 @@
 import dataclasses
 import hashlib
 import pathlib
+from typing import Any
 
+import numpy as np
 import tqdm
 
-from advbct_jax.adapters.adapter import Adapter
+from advbct_jax.adapters.adapter import Adapter, AdapterCard, require_side
+from advbct_jax.adapters.pairs import match_rows
 from advbct_jax.adapters.plausibility import require_source
 from advbct_jax.data.images import ImageSet
 from advbct_jax.embeddings.sources import Source, store_name
@@ -30,11 +33,7 @@ def adapted_card(adapter: Adapter, card: Card) -> Card:
     InputError: if it is of another encoder; the message says what differs.
   """
   found, wanted = card.identity(), adapter.card.source
-  if differences := [
-    f'{name}: {found[name]} there, wanted {wanted[name]}'
-    for name in wanted
-    if found[name] != wanted[name]
-  ]:
+  if differences := _differences(card, wanted):
     if found == adapter.card.target:
       raise InputError(
         f'adapter: it is {adapter.card.direction}, and maps to the vectors of '
@@ -60,8 +59,37 @@ def adapted_card(adapter: Adapter, card: Card) -> Card:
   )
 
 
+def _require_side_card(card: AdapterCard, found: Card | None) -> None:
+  """Refuses a store of side vectors that an adapter was not fitted with."""
+  require_side(
+    card, None if found is None else f'side vectors of {found.images}'
+  )
+  if found is None or card.side is None:
+    return
+  if differences := _differences(found, card.side):
+    raise InputError(
+      'adapter: it was fitted with other side vectors than those of '
+      f'{found.images}:\n  '
+      + '\n  '.join(differences)
+      + '\nName a store of the encoder that it was fitted with.'
+    )
+
+
+def _differences(card: Card, wanted: dict[str, Any]) -> list[str]:
+  """Where a store's encoder is not the wanted one."""
+  found = card.identity()
+  return [
+    f'{name}: {found[name]} there, wanted {wanted[name]}'
+    for name in wanted
+    if found[name] != wanted[name]
+  ]
+
+
 def adapt_store(
-  adapter: Adapter, store: EmbeddingStore, path: pathlib.Path | str
+  adapter: Adapter,
+  store: EmbeddingStore,
+  path: pathlib.Path | str,
+  side_store: EmbeddingStore | None = None,
 ) -> EmbeddingStore:
   """Maps a store, a chunk at a time.
 
@@ -82,24 +110,38 @@ def adapt_store(
     adapter: maps.
     store: a complete store of the encoder that it was fitted for.
     path: of the store of mapped vectors.
+    side_store: side vectors of the same images and maybe others, in any order,
+      where it was fitted with these.
 
   Returns:
     The complete store; it has the ids and labels of the other.
 
   Raises:
-    InputError: if the store is of another encoder, if its vectors look like
-      those that the adapter maps to, or if another store is at the path.
+    InputError: if a store is of another encoder, if the vectors look like
+      those that the adapter maps to, if side vectors are missing or not wanted,
+      or if another store is at the path.
 
   Warns:
     OutOfDomainWarning: if its vectors are unlike those that the adapter was
       fitted to.
   """
   card = adapted_card(adapter, store.card)
+  _require_side_card(adapter.card, side_store.card if side_store else None)
+  sides = [(side_store, match_rows(store, side_store))] if side_store else []
+
+  def read(chunk: int) -> list[np.ndarray]:
+    """The vectors of a chunk, and the side vectors of its images."""
+    rows = store.rows_of(chunk)
+    return [
+      store.read_chunk(chunk),
+      *(side.read_rows(matched[rows]) for side, matched in sides),
+    ]
+
   first = None
   # What is there already was found fit when it was begun.
   if store.chunk_count and not is_store(path):
-    first = store.read_chunk(0)
-    require_source(adapter, store, first)
+    first = read(0)
+    require_source(adapter, store, *first)
   mapped = create_store(path, card, store.ids(), store.labels())
   if mapped.card.complete:
     return mapped
@@ -115,23 +157,32 @@ def adapt_store(
       mapped.missing_chunks(), desc='mapping', unit=' chunks', disable=None
     ):
       # What was looked at need not be read again.
-      rows = store.read_chunk(chunk) if chunk or first is None else first
-      mapped.write_chunk(chunk, adapter.apply(rows))
+      vectors = read(chunk) if chunk or first is None else first
+      mapped.write_chunk(chunk, adapter.apply(*vectors))
     return mapped.finish()
 
 
-def adapted(source: Source, adapter: Adapter, folder: pathlib.Path) -> Source:
+def adapted(
+  source: Source,
+  adapter: Adapter,
+  folder: pathlib.Path,
+  side: Source | None = None,
+) -> Source:
   """Maps what another source gives.
 
   Args:
     source: of the encoder that the adapter was fitted for.
     adapter: maps.
     folder: gets a store of mapped vectors for each image set.
+    side: of the encoder of side vectors, where it was fitted with these.
   """
 
   def map_source(image_set: ImageSet) -> EmbeddingStore:
     return adapt_store(
-      adapter, source(image_set), folder / store_name(image_set)
+      adapter,
+      source(image_set),
+      folder / store_name(image_set),
+      side(image_set) if side else None,
     )
 
   return map_source

@@ -49,18 +49,24 @@ class Pairs:
   a time.
 
   A map takes *source* vectors to *target* vectors: backward new to old ones,
-  forward old to new ones.
+  forward old to new ones. Where there are side vectors, those of a third
+  encoder, a source vector is followed by its image's, each of length 1.
 
   Attributes:
     new: the new encoder's store, of N images.
     old: the old encoder's, which has these images and maybe more.
     direction: `backward` or `forward`.
-    width: D, of source vectors.
+    side: the third encoder's, which has them too; None for none.
+    width: D, of source vectors, side vectors among them.
     target_width: of target vectors.
   """
 
   def __init__(
-    self, new: EmbeddingStore, old: EmbeddingStore, direction: str = BACKWARD
+    self,
+    new: EmbeddingStore,
+    old: EmbeddingStore,
+    direction: str = BACKWARD,
+    side: EmbeddingStore | None = None,
   ):
     """Matches the rows.
 
@@ -68,16 +74,21 @@ class Pairs:
       new: a complete store.
       old: a complete store of the same images in any order.
       direction: of the map that is to be fitted.
+      side: another of the same images.
 
     Raises:
-      InputError: if the old store lacks images of the new one.
+      InputError: if the old or the side store lacks images of the new one.
     """
     self.new = new
     self.old = old
     self.direction = direction
+    self.side = side
     widths = (new.card.dimension, old.card.dimension)
-    self.width, self.target_width = self._in_order(*widths)
-    self._old_rows = _match(new, old)
+    self._own_width, self.target_width = self._in_order(*widths)
+    self.width = self._own_width + (side.card.dimension if side else 0)
+    self._others = [
+      (one, match_rows(new, one)) for one in (old, side) if one is not None
+    ]
 
   def __len__(self) -> int:
     """The number of pairs, those with a zero vector left out."""
@@ -132,11 +143,11 @@ class Pairs:
     for chunk in range(self.new.chunk_count):
       rows = np.arange(self.new.card.count)[self.new.rows_of(chunk)]
       new = self.new.read_chunk(chunk)
-      old = self.old.read_rows(self._old_rows[rows])
-      kept = new.any(axis=1) & old.any(axis=1)
+      others = self._read_others(rows)
+      kept = np.all([one.any(axis=1) for one in (new, *others)], axis=0)
       if not kept.all():  # Else nothing need be copied.
-        rows, new, old = rows[kept], new[kept], old[kept]
-      yield rows, *self._in_order(_unit(new), _unit(old))
+        rows, new, *others = (one[kept] for one in (rows, new, *others))
+      yield rows, *self._join(new, *others)
 
   def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Reads some pairs.
@@ -147,8 +158,11 @@ class Pairs:
     Returns:
       Source unit vectors [M, D] and target ones [M, D_target], both float32.
     """
-    new = _unit(self.new.read_rows(rows))
-    return self._in_order(new, _unit(self.old.read_rows(self._old_rows[rows])))
+    return self._join(self.new.read_rows(rows), *self._read_others(rows))
+
+  def apart(self, source: np.ndarray) -> list[np.ndarray]:
+    """Source vectors [N, D] without side vectors, and these where there are."""
+    return np.split(source, [self._own_width] if self.side else [], axis=1)
 
   def held_out(self, seed: int) -> np.ndarray:
     """A tenth of the pairs, at least one, by seed: [N] booleans."""
@@ -158,26 +172,52 @@ class Pairs:
     mask[shuffled[: max(len(rows) // 10, 1)]] = True
     return mask
 
+  def _read_others(self, rows: np.ndarray) -> list[np.ndarray]:
+    """Old vectors and, where there are, side ones."""
+    return [store.read_rows(matched[rows]) for store, matched in self._others]
+
+  def _join(
+    self, new: np.ndarray, old: np.ndarray, *side: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    source, target = self._in_order(_unit(new), _unit(old))
+    return join(source, *map(_unit, side)), target
+
   def _in_order(self, new: Any, old: Any) -> tuple[Any, Any]:
     """Source first."""
     return (old, new) if self.direction == FORWARD else (new, old)
 
 
-def _match(new: EmbeddingStore, old: EmbeddingStore) -> np.ndarray:
-  """The old store's rows [N] of the new store's images."""
-  if new.card.ids_digest == old.card.ids_digest:
-    return np.arange(new.card.count)
-  row_of = {image_id: row for row, image_id in enumerate(old.ids())}
-  ids = new.ids()
+def match_rows(store: EmbeddingStore, other: EmbeddingStore) -> np.ndarray:
+  """Finds a store's images in another.
+
+  Args:
+    store: of N images.
+    other: of the same ones and maybe more, in any order.
+
+  Returns:
+    [N] the other's rows.
+
+  Raises:
+    InputError: if it lacks some.
+  """
+  if store.card.ids_digest == other.card.ids_digest:
+    return np.arange(store.card.count)
+  row_of = {image_id: row for row, image_id in enumerate(other.ids())}
+  ids = store.ids()
   missing = [image_id for image_id in ids if image_id not in row_of]
   if missing:
     raise InputError(
-      f'{old.path}: it has no embedding of {len(missing)} of the {len(ids)} '
-      f'images of {new.path}, such as {missing[0]}. An adapter is fitted to '
-      'what both encoders said about the same images: name an old store that '
-      'has them all, or a new store of fewer images.'
+      f'{other.path}: it has no embedding of {len(missing)} of the {len(ids)} '
+      f'images of {store.path}, such as {missing[0]}. What encoders '
+      'said about the same images is brought together: name a store that has '
+      f'them all, or one of fewer images than {store.path} has.'
     )
   return np.array([row_of[image_id] for image_id in ids])
+
+
+def join(source: np.ndarray, *side: np.ndarray) -> np.ndarray:
+  """[N, D] source vectors, each followed by its side vector if it has one."""
+  return np.concatenate([source, *side], axis=1) if side else source
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ import numpy as np
 from advbct_jax.adapters.adapter import Adapter
 from advbct_jax.adapters.pairs import FORWARD, Pairs
 from advbct_jax.embeddings.store import EmbeddingStore
-from advbct_jax.embeddings.unit_vectors import unit_rows
 from advbct_jax.errors import InputError
 
 # In standard deviations of the distance of a usual vector. On photographs and
@@ -30,7 +29,10 @@ class OutOfDomainWarning(UserWarning):
 
 
 def require_source(
-  adapter: Adapter, store: EmbeddingStore, rows: np.ndarray
+  adapter: Adapter,
+  store: EmbeddingStore,
+  rows: np.ndarray,
+  side_rows: np.ndarray | None = None,
 ) -> None:
   """Refuses vectors that look like those of the other side of a map.
 
@@ -40,6 +42,8 @@ def require_source(
     adapter: maps; one that doesn't know its spaces takes everything.
     store: where they are, for messages.
     rows: [N, D] vectors of it, of which at most 2048 are looked at.
+    side_rows: [N, D_side] side vectors of the same images, where it maps with
+      these.
 
   Raises:
     InputError: if the map would be applied the wrong way round.
@@ -49,9 +53,10 @@ def require_source(
   places = np.linspace(
     0, len(rows) - 1, min(len(rows), _MAX_LOOKED_AT), dtype=int
   )
-  vectors = rows[places].astype(np.float32)
+  looked_at = [one[places] for one in (rows, side_rows) if one is not None]
   # What is all zero has no direction, and tells nothing.
-  vectors = unit_rows(vectors[vectors.any(axis=1)])
+  directed = np.all([one.any(axis=1) for one in looked_at], axis=0)
+  vectors = adapter.join(*(one[directed] for one in looked_at))
   if not len(vectors):
     return
   strangeness = adapter.source.strangeness(vectors)
@@ -60,7 +65,7 @@ def require_source(
   source, target = adapter.card.source, adapter.card.target
   if (
     source['dimension'] == target['dimension']
-    and adapter.target.strangeness(vectors) < _STRANGE
+    and adapter.target.strangeness(vectors[:, : source['dimension']]) < _STRANGE
   ):
     from_side, to_side = (
       ('old', 'new') if adapter.card.direction == FORWARD else ('new', 'old')
@@ -84,7 +89,7 @@ def require_source(
 
 
 def require_related(pairs: Pairs) -> None:
-  """Refuses pairs of which the two sides have nothing in common.
+  """Refuses pairs of vectors that have nothing in common.
 
   As when a store's rows or ids were shuffled: the neighbours of an image in one
   space are then no likelier than others to be its neighbours in the other. Of
@@ -94,42 +99,46 @@ def require_related(pairs: Pairs) -> None:
     pairs: that are to be fitted to.
 
   Raises:
-    InputError: if one side's vectors are all the same, or if neighbours agree
-      no more than by chance.
+    InputError: if the vectors of a store are all the same, or if neighbours
+      among source or side vectors are those among target vectors no more often
+      than by chance.
   """
   survey = pairs.survey
-  for side, store in (('source', survey.source), ('target', survey.target)):
-    if len(store) and (store == store[0]).all():
-      new = (side == 'source') == (pairs.direction != FORWARD)
-      raise InputError(
-        f'{(pairs.new if new else pairs.old).path}: all vectors are the same, '
-        'up to their length; nothing can be fitted to them. Have the store '
-        'filled again by an encoder that tells images apart.'
-      )
-  places = np.linspace(
-    0,
-    len(survey.source) - 1,
-    min(len(survey.source), _MAX_LOOKED_AT),
-    dtype=int,
+  source_store, target_store = (
+    (pairs.old, pairs.new)
+    if pairs.direction == FORWARD
+    else (pairs.new, pairs.old)
   )
+  source_stores = [source_store, *([pairs.side] if pairs.side else [])]
+  sources = dict(zip(source_stores, pairs.apart(survey.source), strict=True))
+  for store, vectors in {**sources, target_store: survey.target}.items():
+    if len(vectors) and (vectors == vectors[0]).all():
+      raise InputError(
+        f'{store.path}: all vectors are the same, up to their length; nothing '
+        'can be fitted to them. Have the store filled again by an encoder that '
+        'tells images apart.'
+      )
+  count = len(survey.target)
+  places = np.linspace(0, count - 1, min(count, _MAX_LOOKED_AT), dtype=int)
   if len(places) < _FEWEST_TO_JUDGE:
     return
-  source = _nearest(survey.source[places])
-  target = _nearest(survey.target[places])
-  # Of 10 neighbours each, over all images: about Poisson where chance alone is.
-  shared = sum(
-    len(np.intersect1d(*both, assume_unique=True))
-    for both in zip(source, target, strict=True)
-  )
+  target_neighbours = _nearest(survey.target[places])
   chance = len(places) * _NEIGHBOURS**2 / (len(places) - 1)
-  if shared <= chance + 5 * np.sqrt(chance):
-    raise InputError(
-      f'{pairs.new.path} and {pairs.old.path}: images that are near each other '
-      f'in one are no nearer than others in the other ({shared} of '
-      f'{len(places) * _NEIGHBOURS} neighbours are shared, {chance:.0f} by '
-      'chance). Wanted: two stores in which an id stands for the same image; '
-      'see whether the rows of one are in the order of its ids.'
+  for store, vectors in sources.items():
+    # Of 10 neighbours each, over all images: Poisson, about, where chance is.
+    shared = sum(
+      len(np.intersect1d(*both, assume_unique=True))
+      for both in zip(_nearest(vectors[places]), target_neighbours, strict=True)
     )
+    if shared <= chance + 5 * np.sqrt(chance):
+      raise InputError(
+        f'{store.path} and {target_store.path}: images that are near each '
+        'other in one are no nearer than others in the other '
+        f'({shared} of {len(places) * _NEIGHBOURS} neighbours are shared, '
+        f'{chance:.0f} by chance). Wanted: two stores in which an id stands '
+        'for the same image; see whether the rows of one are in the order of '
+        'its ids.'
+      )
 
 
 def _nearest(vectors: np.ndarray) -> np.ndarray:

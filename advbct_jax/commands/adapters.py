@@ -102,6 +102,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     help='an earlier adapter that procrustes shrinks towards (the identity, '
     'between equal widths)',
   )
+  fit.add_argument(
+    '--side',
+    type=pathlib.Path,
+    metavar='STORE',
+    help="of fct and, forward, ridge: a third encoder's vectors of the same "
+    'images, which stand beside the old ones',
+  )
   fit.set_defaults(run=_fit)
   apply = commands.add_parser(
     'apply',
@@ -112,6 +119,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
   apply.add_argument('adapter', type=pathlib.Path)
   apply.add_argument('store', type=pathlib.Path)
   apply.add_argument('out_store', type=pathlib.Path)
+  apply.add_argument(
+    '--side',
+    type=pathlib.Path,
+    metavar='STORE',
+    help='of an adapter that was fitted with side vectors: those of the same '
+    'images',
+  )
   apply.set_defaults(run=_apply)
   flags, rest = parser.parse_known_args(arguments)
   # Names may stand on both sides of an option; argparse takes the first ones.
@@ -149,6 +163,7 @@ def _fit(flags: argparse.Namespace) -> None:
   from advbct_jax.embeddings.store import open_store
 
   new, old = open_store(flags.new_store), open_store(flags.old_store)
+  side_store = open_store(flags.side) if flags.side else None
   options = {
     name: getattr(flags, name)
     for name in (
@@ -157,25 +172,23 @@ def _fit(flags: argparse.Namespace) -> None:
     )
     if getattr(flags, name) is not None
   }
-  card = plan_adapter(flags.kind, new, old, seed=flags.seed, **options)
+  options |= {'seed': flags.seed, 'side_store': side_store}
+  card = plan_adapter(flags.kind, new, old, **options)
   if is_fitted(flags.adapter, card):
     print(f'{flags.adapter}: is there already, fitted to these stores')
     return
-  adapter = fit_adapter(flags.kind, new, old, seed=flags.seed, **options)
+  adapter = fit_adapter(flags.kind, new, old, **options)
   save_adapter(adapter, flags.adapter)
-  pairs = Pairs(new, old, card.direction)
+  pairs = Pairs(new, old, card.direction, side_store)
   side = 'new' if card.direction == 'forward' else 'old'
   print(
     f'{flags.adapter}: {flags.kind}, width {pairs.width} to '
     f'{adapter.dimension}, fitted to {len(pairs)} images; their mapped and '
     f'{side} vectors have a mean cosine of '
-    f'{mean_cosine(adapter, new, old):.3f}'
+    f'{mean_cosine(adapter, new, old, side_store):.3f}'
   )
   if zeros := new.card.count - len(pairs):
-    print(
-      f'{zeros} images were left out, since their new or their old vector is '
-      'all zero'
-    )
+    print(f'{zeros} images were left out, of which a vector is all zero')
 
 
 def _apply(flags: argparse.Namespace) -> None:
@@ -184,7 +197,10 @@ def _apply(flags: argparse.Namespace) -> None:
   from advbct_jax.embeddings.store import open_store
 
   store = adapt_store(
-    load_adapter(flags.adapter), open_store(flags.store), flags.out_store
+    load_adapter(flags.adapter),
+    open_store(flags.store),
+    flags.out_store,
+    open_store(flags.side) if flags.side else None,
   )
   print(
     f'{flags.out_store}: {store.card.count} vectors of width '

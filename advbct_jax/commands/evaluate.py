@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
       old=values.old,
       independent=values.independent,
       adapter=values.adapter,
+      side=values.side,
       **_options(values),
     )
     print_judgement(results, workdir)
@@ -61,7 +62,7 @@ def _measure_matrix(values: flags.FlagValues) -> None:
   """Judges several encoders on each other."""
   from advbct_jax.api import evaluate_matrix
 
-  others = ('old', 'new', 'independent', 'adapter', 'refresh')
+  others = ('old', 'new', 'independent', 'adapter', 'side', 'refresh')
   if named := [f'--{name}' for name in others if getattr(values, name)]:
     raise InputError(
       f'--encoders: all encoders are named by it, so that {", ".join(named)} '
@@ -88,10 +89,11 @@ def _measure_refresh(values: flags.FlagValues, workdir: pathlib.Path) -> None:
   from advbct_jax.api import evaluate_refresh
   from advbct_jax.refresh.report import print_curves
 
-  if values.adapter or values.independent:
+  if values.adapter or values.independent or values.side:
     raise InputError(
       '--refresh: it compares policies between --old and --new, and takes no '
-      '--adapter or --independent. Judge these by a run without --refresh.'
+      '--adapter, --side or --independent. Judge these by a run without '
+      '--refresh.'
     )
   curves = evaluate_refresh(
     values.new,
@@ -126,6 +128,11 @@ def parse(arguments: Sequence[str]) -> flags.FlagValues:
       "the folder of an adapter, which maps the new encoder's vectors where "
       "they are compared with old ones, or the old gallery's where new ones "
       'search it (advbct adapters fit)',
+    ),
+    (
+      'side',
+      'the encoder of the side vectors that --adapter was fitted with, beside '
+      "the old gallery's",
     ),
     ('data_root', 'where each NAME of --data lies'),
     ('workdir', 'where results go; NEW/evaluation by default'),

@@ -27,7 +27,7 @@ def _draw_network(width=4, target_width=3, hidden=5):
   random = np.random.default_rng(1)
   parameters = {
     name: random.normal(size=array.shape).astype(np.float32)
-    for name, array in fct._start(0, width, target_width, hidden).items()
+    for name, array in fct._start(0, width, width, target_width, hidden).items()
   }
   statistics = {}
   for name in _BLOCKS:
@@ -62,7 +62,7 @@ def _map_in_numpy(parameters, source, statistics=None):
 
 
 def test_the_network_has_the_published_widths():
-  parameters = fct._start(0, 5, 7, 2048)
+  parameters = fct._start(0, 5, 5, 7, 2048)
   shapes = [parameters[f'{name}_weights'].shape for name in (*_BLOCKS, 'out')]
   assert shapes == [
     *((5, 10), (10, 14)) * 2,

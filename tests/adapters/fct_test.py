@@ -22,12 +22,14 @@ def _fit(tmp_path, **options):
   return fit_adapter('fct', *stores, **options)
 
 
-def _draw_network(width=4, target_width=3, hidden=5):
+def _draw_network(width=4, side_width=4, target_width=3, hidden=5):
   """A network none of whose arrays is as it is drawn, and statistics."""
   random = np.random.default_rng(1)
   parameters = {
     name: random.normal(size=array.shape).astype(np.float32)
-    for name, array in fct._start(0, width, width, target_width, hidden).items()
+    for name, array in fct._start(
+      0, width, side_width, target_width, hidden
+    ).items()
   }
   statistics = {}
   for name in _BLOCKS:
@@ -39,8 +41,9 @@ def _draw_network(width=4, target_width=3, hidden=5):
   return parameters, statistics
 
 
-def _map_in_numpy(parameters, source, statistics=None):
+def _map_in_numpy(parameters, source, statistics=None, side=None):
   """The mapped vectors, and the statistics of the batch."""
+  side = source if side is None else side
   found = {}
 
   def block(name, x):
@@ -56,16 +59,16 @@ def _map_in_numpy(parameters, source, statistics=None):
     )
 
   old = block('old_2', block('old_1', source))
-  side = block('side_2', block('side_1', source))
+  side = block('side_2', block('side_1', side))
   mixed = block('mixer_2', block('mixer_1', np.hstack([old, side])))
   return mixed @ parameters['out_weights'] + parameters['out_bias'], found
 
 
 def test_the_network_has_the_published_widths():
-  parameters = fct._start(0, 5, 5, 7, 2048)
+  parameters = fct._start(0, 5, 3, 7, 2048)
   shapes = [parameters[f'{name}_weights'].shape for name in (*_BLOCKS, 'out')]
   assert shapes == [
-    *((5, 10), (10, 14)) * 2,
+    *((5, 10), (10, 14), (3, 6), (6, 14)),
     *((28, 2048), (2048, 2048), (2048, 7)),
   ]
 
@@ -100,6 +103,21 @@ def test_what_is_kept_maps_by_the_running_statistics(monkeypatch):
     fct.apply(folded, source), wanted, rtol=1e-3, atol=1e-3
   )
   assert fct.apply(folded, source[:0]).shape == (0, 3)
+
+
+def test_side_vectors_are_what_the_second_branch_sees():
+  parameters, statistics = _draw_network(side_width=2)
+  source, side = np.split(
+    _RANDOM.normal(size=(32, 6)).astype(np.float32), [4], axis=1
+  )
+  wanted, _ = _map_in_numpy(parameters, source, statistics, side)
+
+  joined = np.hstack([source, side])
+  mapped, _ = fct._map(parameters, joined, statistics, True)
+  folded = jax.tree.map(np.asarray, fct._fold(parameters, statistics))
+
+  for found in (mapped, fct.apply(folded, joined)):
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize('frozen', [False, True])

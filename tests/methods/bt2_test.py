@@ -8,7 +8,7 @@ from scipy import linalg
 
 from advbct_jax.embeddings.class_statistics import class_statistics
 from advbct_jax.errors import InputError
-from advbct_jax.methods import make_method
+from advbct_jax.methods import bt2, make_method
 from advbct_jax.methods.method import OldModel, OldSide, Progress
 from tests.methods.given_embeddings import GivenEmbeddings, batch_of
 
@@ -92,6 +92,34 @@ def test_the_loss_is_that_of_what_the_turns_were_made_of():
     ), name
   total = np.dot([1, 2, 3, 7], [float(value) for value in wanted.values()])
   assert float(outcome.loss) == pytest.approx(total, rel=1e-4)
+
+
+@pytest.mark.parametrize('size', [0, 1e-3, 0.1, 1, 10])
+def test_a_turn_is_the_exponential_and_orthogonal_at_any_size(size):
+  weights = (size * np.random.default_rng(2).normal(size=(7, 7))).astype('f4')
+  probe = np.random.default_rng(3).normal(size=(7, 7))
+
+  def measure(weights):
+    return (bt2._exponential(weights - weights.T) * probe).sum()
+
+  turn = np.float64(bt2._exponential(weights - weights.T))
+  gradient = jax.grad(measure)(weights)
+
+  np.testing.assert_allclose(turn, _turn(weights), atol=5e-6)
+  np.testing.assert_allclose(turn @ turn.T, np.eye(7), atol=1e-6 * (1 + size))
+  # Along one direction, by the blocks of a larger exponential.
+  change = np.random.default_rng(4).normal(size=(7, 7))
+  skew, step = (np.float64(one) - one.T for one in (weights, change))
+  moved = linalg.expm(np.block([[skew, step], [0 * skew, skew]]))[:7, 7:]
+  assert float((gradient * change).sum()) == pytest.approx(
+    (moved * probe).sum(), rel=1e-4, abs=1e-4
+  )
+
+
+def test_a_turn_that_has_diverged_is_no_endless_loop():
+  for size in (1e30, np.inf, np.nan):
+    skew = jnp.array([[0, size], [-size, 0]])
+    bt2._exponential(skew).block_until_ready()
 
 
 def test_embeddings_made_by_the_turns_are_at_no_distance():

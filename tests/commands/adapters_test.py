@@ -157,10 +157,10 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(
   assert message in refusal
 
 
-@pytest.mark.parametrize('kind', ['procrustes', 'ridge'])
-def test_evaluation_takes_an_adapter(command, tmp_path, kind):
-  random = np.random.default_rng(1)
-  vectors = random.normal(size=(40, 5))
+def _write_retrieval_set(tmp_path, encoders):
+  """A set of ten queries, and what encoders say of vectors [N, 5] of it."""
+  vectors = np.random.default_rng(1).normal(size=(40, 5))
+  said = np.concatenate([vectors[:10], vectors[:10] + 0.01, vectors[20:]])
   ids = [f'image{number}' for number in range(40)]
   root = tmp_path / 'data'
   root.mkdir()
@@ -170,17 +170,24 @@ def test_evaluation_takes_an_adapter(command, tmp_path, kind):
     'id,images,Usage\n'
     + ''.join(f'{ids[row]},{ids[10 + row]},Private\n' for row in range(10))
   )
-  for role, turn in (('old', random_rotation(5)), ('new', np.eye(5))):
+  for role, say in encoders.items():
     for part, rows in (('index', slice(10, 40)), ('test', slice(0, 10))):
-      said = np.concatenate([vectors[:10], vectors[:10] + 0.01, vectors[20:]])
       folder = tmp_path / f'{role}-stores'
       write(
         folder / f'mine-{part}',
-        said[rows] @ turn,
+        say(said[rows]),
         ids[rows],
         weights=role,
         images=f'mine-{part}',
       )
+  return root
+
+
+@pytest.mark.parametrize('kind', ['procrustes', 'ridge'])
+def test_evaluation_takes_an_adapter(command, tmp_path, kind):
+  root = _write_retrieval_set(
+    tmp_path, {'old': lambda x: x @ random_rotation(5), 'new': lambda x: x}
+  )
   main(['fit', kind, 'new', 'old', 'map'])
   command(
     'evaluate',
@@ -206,3 +213,37 @@ def test_images_that_are_left_out_are_counted_aloud(tmp_path, capsys):
   out = capsys.readouterr().out
   assert 'fitted to 98 images' in out
   assert '2 images were left out' in out
+
+
+def test_side_vectors_are_fitted_applied_and_evaluated(
+  command, tmp_path, capsys
+):
+  """What the old encoder leaves out of a thing, the third one says."""
+  encoders = {
+    'narrow': lambda x: x[:, :3],
+    'side': lambda x: x[:, 3:],
+    'new': lambda x: x,
+  }
+  root = _write_retrieval_set(tmp_path, encoders)
+  for role in ('narrow', 'side'):
+    write(tmp_path / role, encoders[role](_NEW))
+  fit = ['fit', 'ridge', 'new', 'narrow', 'map', '--direction=forward']
+  main([*fit, '--side=side'])
+  main(['apply', 'map', 'narrow', 'mapped', '--side=side'])
+  assert 'width 5 to 5' in capsys.readouterr().out
+  assert open_store('mapped').card.encoder == 'net+ridge'
+  assert 'there are no side vectors, ' in _refusal(
+    capsys, 'apply', 'map', 'narrow', 'more'
+  )
+  assert 'side: {' in _refusal(capsys, *fit)
+
+  evaluate = (
+    *('evaluate', '--old=narrow-stores', '--new=new-stores'),
+    *(f'--data=mine:{root}', '--workdir=judged', '--side=side-stores'),
+  )
+  command(*evaluate, '--adapter=map')
+  results = json.loads((tmp_path / 'judged/results.json').read_text())
+  assert results['datasets']['mine']['cross']['private/map@100'] > 90
+  with pytest.raises(SystemExit):
+    command(*evaluate)
+  assert 'side vectors were named, but no adapter' in capsys.readouterr().err

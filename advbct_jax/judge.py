@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pathlib
 from typing import Any
 
-from advbct_jax.adapters.adapter import load_adapter
+from advbct_jax.adapters.adapter import load_adapter, require_side
 from advbct_jax.adapters.mapping import adapted
 from advbct_jax.adapters.pairs import FORWARD
 from advbct_jax.convert.vector_folders import find_stores
@@ -163,7 +163,12 @@ def judge(
       belong together.
   """
   mapping = load_adapter(adapter) if adapter else None
-  if paths.get('side') and not mapping:
+  side_path = paths.get('side')
+  if mapping:  # Before anything is embedded.
+    require_side(
+      mapping.card, f'side vectors of {side_path}' if side_path else None
+    )
+  elif side_path:
     raise InputError(
       'evaluation: side vectors were named, but no adapter, which alone takes '
       'them. Name both or neither.'

@@ -239,11 +239,15 @@ def test_side_vectors_are_fitted_applied_and_evaluated(
 
   evaluate = (
     *('evaluate', '--old=narrow-stores', '--new=new-stores'),
-    *(f'--data=mine:{root}', '--workdir=judged', '--side=side-stores'),
+    *(f'--data=mine:{root}', '--workdir=judged'),
   )
-  command(*evaluate, '--adapter=map')
+  command(*evaluate, '--adapter=map', '--side=side-stores')
   results = json.loads((tmp_path / 'judged/results.json').read_text())
   assert results['datasets']['mine']['cross']['private/map@100'] > 90
-  with pytest.raises(SystemExit):
-    command(*evaluate)
-  assert 'side vectors were named, but no adapter' in capsys.readouterr().err
+  for flag, message in (
+    ('--adapter=map', 'there are no side vectors, and this one (ridge)'),
+    ('--side=side-stores', 'side vectors were named, but no adapter'),
+  ):
+    with pytest.raises(SystemExit):
+      command(*evaluate, flag)
+    assert message in capsys.readouterr().err

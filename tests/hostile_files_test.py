@@ -84,7 +84,10 @@ def archive(**members: bytes) -> bytes:
   packed = io.BytesIO()
   with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as file:
     for name, content in members.items():
-      file.writestr(name.replace('__', '/').replace('_npy', '.npy'), content)
+      file.writestr(
+        name.replace('__', '/').replace('_npy', '.npy').replace('_pkl', '.pkl'),
+        content,
+      )
   return packed.getvalue()
 
 
@@ -533,6 +536,25 @@ def test_a_checkpoint_of_another_shape_is_refused(
   monkeypatch.setattr('advbct_jax.weights.files._LARGEST_UNPACKED', 2**16)
   (tmp_path / 'a.pth').write_bytes(checkpoint(pickled))
   assert message in refused(read_tensors, tmp_path / 'a.pth')
+
+
+ENDLESS = twice(b'\x86q') + b'}'
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize(
+  'pickled',
+  [
+    ENDLESS + b'h\x3cK\x01s.',
+    ENDLESS + b'(h\x3cK\x01u.',
+    ENDLESS + b'K\x01h\x3cQs.',
+  ],
+  ids=['a key', 'keys', 'a place'],
+)
+def test_no_tuple_of_a_checkpoint_is_nearly_endless(tmp_path, pickled, zipped):
+  path = tmp_path / 'a.pth'
+  path.write_bytes(archive(a__data_pkl=pickled) if zipped else pickled)
+  assert 'of more than 65536 parts' in refused(read_tensors, path)
 
 
 @pytest.mark.parametrize(

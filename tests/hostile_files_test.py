@@ -307,6 +307,30 @@ def test_an_index_of_another_width_than_its_codes_is_refused(tmp_path, factory):
   assert 'not a FAISS index' in refused(read_all, path)
 
 
+def changed(part: str) -> tuple[bytes, bytes, bytes]:
+  """An index with a graph, and a part of it before and after a change."""
+  index = faiss.index_factory(3, 'HNSW4,Flat')
+  index.add(VECTORS)
+  graph = index.hnsw
+  written = faiss.serialize_index(index).tobytes()
+  if part == 'start':
+    start = (graph.entry_point, graph.max_level)
+    return written, struct.pack('<2i', *start), struct.pack('<2i', 999, 1)
+  array = faiss.vector_to_array(getattr(graph, part))
+  lying = array.copy()
+  lying[2:4] = 2**20
+  return written, array.tobytes(), lying.tobytes()
+
+
+@pytest.mark.parametrize('part', ['neighbors', 'offsets', 'levels', 'start'])
+def test_a_graph_leads_to_no_vector_that_there_is_not(tmp_path, part):
+  written, was, lies = changed(part)
+  assert written.count(was) == 1
+  path = tmp_path / 'a.faiss'
+  path.write_bytes(written.replace(was, lies))
+  assert 'not a FAISS index' in refused(read_all, path)
+
+
 TABLES = {
   'many columns': (
     b','.join(b'c%d' % one for one in range(10**5)),

@@ -254,10 +254,47 @@ def test_a_list_is_no_id(tmp_path):
 def test_a_long_text_in_many_rows_is_in_memory_once(tmp_path):
   path, text = tmp_path / 'a.parquet', 'x' * 10**6
   ids = pa.DictionaryArray.from_arrays(pa.array([0] * 2000), [text])
-  path.write_bytes(with_rows(id=ids, embedding=[[1.0, 2.0]] * 2000))
+  vectors = np.arange(4000.0).reshape(2000, 2).tolist()
+  path.write_bytes(with_rows(id=ids, embedding=vectors))
   found = open_vectors(path).ids()
   assert len(found) == 2000
   assert set(found) == {text}
+
+
+def with_shared_parts(**columns) -> bytes:
+  """Parquet whose ids say what they share with the one before."""
+  written = io.BytesIO()
+  pq.write_table(
+    pa.table(columns),
+    written,
+    use_dictionary=False,
+    column_encoding={
+      'id': 'DELTA_BYTE_ARRAY',
+      'embedding.list.element': 'PLAIN',
+    },
+  )
+  return written.getvalue()
+
+
+def test_ids_that_share_parts_are_read(tmp_path):
+  path = tmp_path / 'a.parquet'
+  path.write_bytes(with_shared_parts(id=IDS, embedding=VECTORS.tolist()))
+  assert open_vectors(path).ids() == IDS
+
+
+def test_shared_parts_do_not_fill_the_memory(tmp_path, monkeypatch):
+  monkeypatch.setattr('advbct_jax.convert.parquet_files._UNASKED', 2**20)
+  path = tmp_path / 'a.parquet'
+  ids = ['x' * 10**4] * 500
+  path.write_bytes(with_shared_parts(id=ids, embedding=[[1.0, 2.0]] * 500))
+  assert 'which no ids do' in refused(read_all, path)
+
+
+def test_there_are_not_more_rows_than_bytes(tmp_path):
+  path = tmp_path / 'a.parquet'
+  rows = 50_000
+  path.write_bytes(with_rows(id=['a'] * rows, embedding=[[1.0, 2.0]] * rows))
+  assert 'found 50000 rows in' in refused(read_all, path)
 
 
 def test_damaged_parquet_is_told_of_in_a_line(tmp_path):

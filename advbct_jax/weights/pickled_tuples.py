@@ -6,14 +6,14 @@ unpickler nor PyTorch's restricted one looks at that.
 """
 
 import pickletools
-from typing import BinaryIO
+from typing import IO
 
 # Of one tuple, with all that is in the tuples in it. What tells a tensor in a
 # checkpoint has about ten.
 _MOST_PARTS = 2**16
 
 
-def require_small_tuples(file: BinaryIO) -> None:
+def require_small_tuples(file: IO[bytes]) -> None:
   """Follows a pickle's instructions, from where the file is to its end.
 
   Args:

@@ -84,7 +84,10 @@ def archive(**members: bytes) -> bytes:
   packed = io.BytesIO()
   with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as file:
     for name, content in members.items():
-      file.writestr(name.replace('__', '/').replace('_npy', '.npy'), content)
+      file.writestr(
+        name.replace('__', '/').replace('_npy', '.npy').replace('_pkl', '.pkl'),
+        content,
+      )
   return packed.getvalue()
 
 
@@ -251,10 +254,47 @@ def test_a_list_is_no_id(tmp_path):
 def test_a_long_text_in_many_rows_is_in_memory_once(tmp_path):
   path, text = tmp_path / 'a.parquet', 'x' * 10**6
   ids = pa.DictionaryArray.from_arrays(pa.array([0] * 2000), [text])
-  path.write_bytes(with_rows(id=ids, embedding=[[1.0, 2.0]] * 2000))
+  vectors = np.arange(4000.0).reshape(2000, 2).tolist()
+  path.write_bytes(with_rows(id=ids, embedding=vectors))
   found = open_vectors(path).ids()
   assert len(found) == 2000
   assert set(found) == {text}
+
+
+def with_shared_parts(**columns) -> bytes:
+  """Parquet whose ids say what they share with the one before."""
+  written = io.BytesIO()
+  pq.write_table(
+    pa.table(columns),
+    written,
+    use_dictionary=False,
+    column_encoding={
+      'id': 'DELTA_BYTE_ARRAY',
+      'embedding.list.element': 'PLAIN',
+    },
+  )
+  return written.getvalue()
+
+
+def test_ids_that_share_parts_are_read(tmp_path):
+  path = tmp_path / 'a.parquet'
+  path.write_bytes(with_shared_parts(id=IDS, embedding=VECTORS.tolist()))
+  assert open_vectors(path).ids() == IDS
+
+
+def test_shared_parts_do_not_fill_the_memory(tmp_path, monkeypatch):
+  monkeypatch.setattr('advbct_jax.convert.parquet_files._UNASKED', 2**20)
+  path = tmp_path / 'a.parquet'
+  ids = ['x' * 10**4] * 500
+  path.write_bytes(with_shared_parts(id=ids, embedding=[[1.0, 2.0]] * 500))
+  assert 'which no ids do' in refused(read_all, path)
+
+
+def test_there_are_not_more_rows_than_bytes(tmp_path):
+  path = tmp_path / 'a.parquet'
+  rows = 50_000
+  path.write_bytes(with_rows(id=['a'] * rows, embedding=[[1.0, 2.0]] * rows))
+  assert 'found 50000 rows in' in refused(read_all, path)
 
 
 def test_damaged_parquet_is_told_of_in_a_line(tmp_path):
@@ -301,6 +341,30 @@ def test_an_index_of_another_width_than_its_codes_is_refused(tmp_path, factory):
   faiss.write_index(index, str(path))
   whole = path.read_bytes()
   path.write_bytes(whole[:4] + struct.pack('<I', 300) + whole[8:])
+  assert 'not a FAISS index' in refused(read_all, path)
+
+
+def changed(part: str) -> tuple[bytes, bytes, bytes]:
+  """An index with a graph, and a part of it before and after a change."""
+  index = faiss.index_factory(3, 'HNSW4,Flat')
+  index.add(VECTORS)
+  graph = index.hnsw
+  written = faiss.serialize_index(index).tobytes()
+  if part == 'start':
+    start = (graph.entry_point, graph.max_level)
+    return written, struct.pack('<2i', *start), struct.pack('<2i', 999, 1)
+  array = faiss.vector_to_array(getattr(graph, part))
+  lying = array.copy()
+  lying[2:4] = 2**20
+  return written, array.tobytes(), lying.tobytes()
+
+
+@pytest.mark.parametrize('part', ['neighbors', 'offsets', 'levels', 'start'])
+def test_a_graph_leads_to_no_vector_that_there_is_not(tmp_path, part):
+  written, was, lies = changed(part)
+  assert written.count(was) == 1
+  path = tmp_path / 'a.faiss'
+  path.write_bytes(written.replace(was, lies))
   assert 'not a FAISS index' in refused(read_all, path)
 
 
@@ -533,6 +597,25 @@ def test_a_checkpoint_of_another_shape_is_refused(
   monkeypatch.setattr('advbct_jax.weights.files._LARGEST_UNPACKED', 2**16)
   (tmp_path / 'a.pth').write_bytes(checkpoint(pickled))
   assert message in refused(read_tensors, tmp_path / 'a.pth')
+
+
+ENDLESS = twice(b'\x86q') + b'}'
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize(
+  'pickled',
+  [
+    ENDLESS + b'h\x3cK\x01s.',
+    ENDLESS + b'(h\x3cK\x01u.',
+    ENDLESS + b'K\x01h\x3cQs.',
+  ],
+  ids=['a key', 'keys', 'a place'],
+)
+def test_no_tuple_of_a_checkpoint_is_nearly_endless(tmp_path, pickled, zipped):
+  path = tmp_path / 'a.pth'
+  path.write_bytes(archive(a__data_pkl=pickled) if zipped else pickled)
+  assert 'of more than 65536 parts' in refused(read_tensors, path)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,8 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
     'with a line for each that is unreadable, too small, a duplicate of an '
     'earlier one, or shared between training and what is judged on; and for '
     'those that look as if they were. Training honours the file: '
-    '--config.data.checked=CSV, --config.data.on_problem=stop or skip.',
+    '--config.data.checked=CSV, --config.data.on_problem=stop or skip. A check '
+    'that was killed goes on when it is run again.',
   )
   parser.add_argument(
     'data', help='NAME:ROOT, such as gldv2:/data/gldv2; or ROOT alone'
@@ -307,6 +308,7 @@ def _check(flags: argparse.Namespace) -> None:
   from advbct_jax.data.file_names import printable
   from advbct_jax.data.named_sets import find_data, open_image_sets
   from advbct_jax.data.problem_tables import PROBLEMS, write_problems
+  from advbct_jax.locks import hold_name
 
   spec = flags.data
   if ':' not in spec and (root := pathlib.Path(spec)).is_dir():
@@ -320,8 +322,12 @@ def _check(flags: argparse.Namespace) -> None:
       'place for the table. Say --out=CSV.'
     )
   image_sets = open_image_sets(found, _read_max_pixels(flags))
-  problems = check_data(image_sets, flags.least_size, flags.distance)
-  write_problems(out, problems)
+  with hold_name(out, 'checks images'):
+    progress = out.with_name(f'{out.name}.progress')
+    problems = check_data(
+      image_sets, flags.least_size, flags.distance, progress
+    )
+    write_problems(out, problems)
   for part, image_set in image_sets.items():
     kinds = [it.problem for it in problems if it.part == part]
     counts = ', '.join(

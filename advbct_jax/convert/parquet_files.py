@@ -23,6 +23,10 @@ from advbct_jax.errors import InputError, brief, brief_list
 # Without a buffer Arrow holds whole columns of a row group, and where it reads
 # ahead, in the end the whole file.
 _PARQUET_BUFFER = 2**20
+# Texts of which each says what it shares with the one before: few bytes may be
+# many long texts, of which Arrow has as many in memory as it reads at a time.
+_SHARING = 'DELTA_BYTE_ARRAY'
+_SHARING_BYTES = 2**26
 # Bytes of a column in a row group, unpacked, that nobody asks about; beyond
 # them, how often it may be as large as the file has it.
 _UNASKED = 2**27
@@ -55,6 +59,12 @@ class ParquetFile:
     with _reading_parquet(path):
       self._schema = self._file.schema_arrow
       self.count = self._file.metadata.num_rows
+    size = path.stat().st_size
+    if self.count > size:
+      raise InputError(
+        f'{path}: found {self.count} rows in {size} bytes, in which there '
+        'cannot be as many vectors. Save it again.'
+      )
     names = self._schema.names
     self._id = find_column(path, 'id_column', columns.id, ('id', 'ids'), names)
     self._label = find_column(
@@ -161,11 +171,19 @@ class ParquetFile:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    # A few long texts, each in very many rows, are in memory once.
     kind = self._schema.types[self._schema.names.index(name)]
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    opened = self._open(read_dictionary=[name]) if is_text else None
-    for column in self._batches(name, 0, TEXT_ROWS, opened):
+    at_a_time, opened = TEXT_ROWS, None
+    if longest := self._longest_sharing(name):
+      at_a_time = max(1, min(TEXT_ROWS, _SHARING_BYTES // longest))
+    elif is_text:
+      # A few long texts, each in very many rows, are in memory once.
+      opened = self._open(read_dictionary=[name])
+    unpacked = 0
+    for column in self._batches(name, 0, at_a_time, opened):
+      if longest:
+        unpacked += column.nbytes
+        self._require_worth_its_bytes(name, unpacked)
       rows = None
       with _reading_parquet(self.path):
         if pa.types.is_dictionary(column.type):
@@ -181,6 +199,28 @@ class ParquetFile:
         known = [*known, '']
         known = [known[row] for row in rows]
       yield from known
+
+  def _longest_sharing(self, name: str) -> int:
+    """How long a text may be of those that share parts; 0 where none do."""
+    metadata = self._file.metadata
+    return max(
+      (
+        column.total_uncompressed_size
+        for group in range(metadata.num_row_groups)
+        for place in range(metadata.row_group(group).num_columns)
+        for column in [metadata.row_group(group).column(place)]
+        if column.path_in_schema == name and _SHARING in column.encodings
+      ),
+      default=0,
+    )
+
+  def _require_worth_its_bytes(self, name: str, unpacked: int) -> None:
+    size = self.path.stat().st_size
+    if unpacked > max(_UNASKED, _MOST_PACKED * size):
+      raise InputError(
+        f'{self.path}: it has {size} bytes, and its column {brief(name)} '
+        f'unpacks to more than {unpacked}, which no ids do. Save it again.'
+      )
 
   def _open(self, **options: Any) -> Any:
     import pyarrow.parquet as pq

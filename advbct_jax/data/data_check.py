@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from advbct_jax.data.problem_tables import (
   UNREADABLE,
   Problem,
 )
+from advbct_jax.data.seen_images import Seen, SeenImages
 from advbct_jax.errors import InputError
 
 _TRAIN = 'train'
@@ -38,30 +40,13 @@ _DRAFT_SIDE = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seen:
-  """What is known of one image once it was read.
-
-  Attributes:
-    unreadable: why it cannot be used; '' if it can. Then nothing else is known.
-    size: width and height in pixels, as it is stored.
-    digest: SHA-256 of its bytes.
-    look: its perceptual hash.
-  """
-
-  unreadable: str = ''
-  size: tuple[int, int] = (0, 0)
-  digest: bytes = b''
-  look: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
 class _Image:
   """An image of a part of a data set, and what was seen of it."""
 
   part: str
   id: str
   label: int | None
-  seen: _Seen
+  seen: Seen
 
   @property
   def trains(self) -> bool:
@@ -76,6 +61,7 @@ def check_data(
   image_sets: Mapping[str, ImageSet],
   least_size: int = LEAST_SIDE,
   distance: int = 4,
+  progress: pathlib.Path | None = None,
 ) -> list[Problem]:
   """Reads every image once, in parallel, and says what is wrong.
 
@@ -86,6 +72,9 @@ def check_data(
     least_size: pixels that the shorter side of an image should have.
     distance: in how many of their 64 bits the perceptual hashes of two images
       may differ that look the same.
+    progress: a file for what was seen so far, from which a check that was
+      killed goes on; it is gone when all is seen. What was unreadable then is
+      read again, what could be read is not.
 
   Returns:
     The problems in the order of the images. Of images that are the same the
@@ -103,6 +92,9 @@ def check_data(
     raise InputError(
       f'least_size: found {least_size}, wanted a number of pixels, or 0.'
     )
+  known = SeenImages(progress, _digest(image_sets))
+  if len(known):
+    print(f'{progress}: {len(known)} images were seen before')
   images: list[_Image] = []
   for part, image_set in image_sets.items():
     if isinstance(image_set.images, NoPictures):
@@ -111,16 +103,28 @@ def check_data(
     images += (
       _Image(part, image_id, None if labels is None else int(labels[row]), seen)
       for row, (image_id, seen) in enumerate(
-        zip(image_set.ids, _see_all(image_set), strict=True)
+        zip(image_set.ids, _see_all(part, image_set, known), strict=True)
       )
     )
+  known.remove()
   return list(_find_problems(images, least_size, distance))
 
 
-def _see_all(image_set: ImageSet) -> Iterator[_Seen]:
-  """Looks at all images of a set, in their order."""
+def _digest(image_sets: Mapping[str, ImageSet]) -> str:
+  """A digest of all that what is seen of the images depends on."""
+  parts = [
+    f'{part} {it.ids_digest()} {it.max_pixels} {it.upright}'
+    for part, it in image_sets.items()
+  ]
+  return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 
-  def see(row: int) -> _Seen:
+
+def _see_all(
+  part: str, image_set: ImageSet, known: SeenImages
+) -> Iterator[Seen]:
+  """Looks at all images of a set that aren't known; gives all in order."""
+
+  def see(row: int) -> Seen:
     try:
       encoded = image_set.images[row]
       with (
@@ -134,10 +138,21 @@ def _see_all(image_set: ImageSet) -> Iterator[_Seen]:
           plain = turn_upright(plain, image)
         look = perceptual_hash(plain)
     except InputError as error:
-      return _Seen(unreadable=str(error))
-    return _Seen('', size, hashlib.sha256(encoded).digest(), look)
+      return Seen(unreadable=str(error))
+    return Seen('', size, hashlib.sha256(encoded).digest(), look)
 
-  return look_at_all(image_set.name, see, np.arange(len(image_set)))
+  before = [known.get(part, row) for row in range(len(image_set))]
+  unseen = [row for row, seen in enumerate(before) if seen is None]
+  looked = look_at_all(image_set.name, see, np.array(unseen, int))
+  try:
+    for row, seen in enumerate(before):
+      if seen is None:
+        seen = next(looked)
+        known.add(part, row, seen)
+      yield seen
+  finally:
+    looked.close()
+    known.write()
 
 
 def _find_problems(

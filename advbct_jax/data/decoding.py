@@ -25,10 +25,17 @@ warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 # Of Pillow's formats those that pictures come in. Of the others some run
 # programs (EPS runs Ghostscript) or unpack without bounds (FITS), and a file is
 # known by its first bytes, whatever it is called.
+_JPEGS = ('JPEG', 'MPO')
 _FORMATS = (
-  *('JPEG', 'MPO', 'PNG', 'WEBP', 'GIF', 'TIFF', 'BMP', 'PPM', 'JPEG2000'),
+  *_JPEGS,
+  *('PNG', 'WEBP', 'GIF', 'TIFF', 'BMP', 'PPM', 'JPEG2000'),
   *('AVIF', 'HEIF'),  # as the version, or a plugin, has them
 )
+
+# A progressive JPEG comes in ten or so. Each takes a tenth of a second in a
+# large image, however few bytes it has, and a file has room for very many.
+_MOST_SCANS = 200
+_SCAN = b'\xff\xda'  # what begins one; nothing else within has these bytes
 
 # How to turn an image by its EXIF orientation; 1 is upright.
 _TURNS = {
@@ -123,6 +130,9 @@ def open_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
       f'its header says {image.width} × {image.height} pixels, more than '
       f'{max_pixels}'
     )
+  if image.format in _JPEGS and encoded.count(_SCAN) > _MOST_SCANS:
+    image.close()
+    raise ValueError(f'it comes in more than {_MOST_SCANS} scans')
   return image
 
 

@@ -1,6 +1,6 @@
 """Looks at images before they are used: what is broken, what is odd."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent import futures
 import dataclasses
 from typing import TypeVar
@@ -101,7 +101,7 @@ def check_images(image_set: ImageSet) -> None:
 
 def look_at_all(
   name: str, look: Callable[[int], Look], rows: np.ndarray
-) -> Iterator[Look]:
+) -> Generator[Look, None, None]:
   """Looks at images in parallel, and shows how far it is.
 
   Args:

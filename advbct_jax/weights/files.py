@@ -28,11 +28,15 @@ from advbct_jax.weights.cards import (
   write_card,
 )
 from advbct_jax.weights.hub import SAFETENSORS, card_path, find_suffix, locate
+from advbct_jax.weights.pickled_tuples import require_small_tuples
 
 Tensors = Mapping[str, np.ndarray]
 
 # In bytes; no checkpoint's own pickle, without its tensors, is larger.
 _LARGEST_UNPACKED = 2**28
+# A file that is no archive has so many before the bytes of its tensors: a magic
+# number, a version, what made it, what was saved, and the order of the bytes.
+_OLD_PICKLES = 5
 # Names of tensors, and of what is in the way to them.
 _MOST_NAMES = 2**18
 _DEEPEST = 32
@@ -167,6 +171,7 @@ def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
     zipped = zipfile.is_zipfile(path)
     if zipped:
       _require_plain_archive(path)
+    _require_small_tuples(path, zipped)
     with warnings.catch_warnings():
       # They ask to report protocols of pickles that it reads all the same.
       warnings.simplefilter('ignore', UserWarning)
@@ -219,6 +224,24 @@ def _require_plain_archive(path: pathlib.Path) -> None:
       'wanted: the weights alone. If you trust whoever made it, save them:\n'
       "  torch.save(torch.jit.load('FILE').state_dict(), 'weights.pth')"
     )
+
+
+def _require_small_tuples(path: pathlib.Path, zipped: bool) -> None:
+  """Refuses what would keep PyTorch's reader busy for ever."""
+  try:
+    if zipped:
+      with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+          if name.endswith('/data.pkl'):
+            with archive.open(name) as file:
+              require_small_tuples(file)
+    else:
+      with path.open('rb') as file:
+        for _ in range(_OLD_PICKLES):
+          if file.peek(1):
+            require_small_tuples(file)
+  except (ValueError, IndexError) as error:
+    raise pickle.UnpicklingError(str(error)) from error
 
 
 def _refused(path: pathlib.Path, reason: str) -> InputError:

@@ -16,6 +16,8 @@ from advbct_jax.errors import InputError
 from tests.data.conftest import jpeg
 from tests.data.pictures import encode, exif
 
+_IMAGES = 11  # that are trained on, searched or searched with
+
 
 def _path(root: pathlib.Path, part: str, image_id: str) -> pathlib.Path:
   return root / part / '/'.join(image_id[:3]) / f'{image_id}.jpg'
@@ -66,6 +68,44 @@ def test_each_problem_is_a_line(gldv2_root, capsys):
   said = capsys.readouterr().out
   assert '5 images; 1 unreadable, 1 too_small, 2 duplicate, 3 shared' in said
   assert f'--config.data.checked={gldv2_root / "checked.csv"}' in said
+
+
+def test_a_check_that_was_killed_goes_on(gldv2_root, monkeypatch):
+  _path(gldv2_root, 'train', 'bbb1').write_bytes(jpeg('aaa2'))
+  undisturbed = _check(gldv2_root)
+  read = ImageFiles.__getitem__
+  taken = []
+
+  def breaking_down(files, row):
+    taken.append(files.where(row))
+    if len(taken) == 4:
+      raise KeyboardInterrupt
+    return read(files, row)
+
+  monkeypatch.setattr(ImageFiles, '__getitem__', breaking_down)
+  monkeypatch.setattr('advbct_jax.data.seen_images._WRITTEN_AT_ONCE', 1)
+  with pytest.raises(SystemExit):
+    _check(gldv2_root)
+  progress = gldv2_root / 'checked.csv.progress'
+  known = progress.read_text().splitlines()[1:]
+  assert known
+  # As a kill may leave it.
+  progress.write_text(progress.read_text() + '["train", 4')
+  taken[:] = [''] * 4
+  assert _check(gldv2_root) == undisturbed
+  assert len(taken) - 4 == _IMAGES - len(known)
+  assert not progress.exists()
+
+
+@pytest.mark.parametrize(
+  'written', ['[]\n', '{"checked": "else"}\n["train", 0]\n', '\xff\n', '{']
+)
+def test_what_something_else_has_written_is_not_gone_on_from(
+  gldv2_root, written
+):
+  undisturbed = _check(gldv2_root)
+  (gldv2_root / 'checked.csv.progress').write_text(written, 'latin-1')
+  assert _check(gldv2_root) == undisturbed
 
 
 def test_pictures_that_look_the_same_are_named(gldv2_root):

@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -27,7 +29,28 @@ from tests.data.pictures import (
 _GIF_OF_NOTHING = b'GIF89a\0\0\0\0\0\0\0,\0\0\0\0\0\0\0\0\0\x02\0;'
 _NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
+
+def _in_many_scans() -> bytes:
+  """A progressive JPEG whose last scan comes again and again."""
+  encoded = encode(quarters(), 'JPEG', progressive=True)
+  start = encoded.rindex(b'\xff\xda')
+  return encoded[:start] + encoded[start:-2] * 200 + encoded[-2:]
+
+
+def _png_with(kind: bytes, said: bytes) -> bytes:
+  """A PNG with a part behind its header."""
+  encoded = encode(quarters())
+  part = struct.pack('>I', len(said)) + kind + said
+  part += struct.pack('>I', zlib.crc32(kind + said))
+  return encoded[:33] + part + encoded[33:]
+
+
+_UNPACKS_TO_MUCH = b'a\0\0' + zlib.compress(bytes(65 * 2**20), 9)
+
 REFUSED = {
+  'many_scans': (_in_many_scans(), 'it comes in more than 200 scans'),
+  'text_bomb': (_png_with(b'zTXt', _UNPACKS_TO_MUCH), 'data too large'),
+  'profile_bomb': (_png_with(b'iCCP', _UNPACKS_TO_MUCH), 'data too large'),
   'empty': (b'', 'the file is empty'),
   'page': (b'<html>404 Not Found</html>', 'no format of pictures'),
   'program': (b'\x7fELF' + bytes(100), 'no format of pictures'),

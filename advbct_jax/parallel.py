@@ -1,7 +1,8 @@
 """Several devices: the only place that maps over them.
 
-`jax.pmap` maps a pure function over the axis `AXIS`. The state is replicated,
-not stacked (`in_axes=None`), and the batch is cut along its first axis.
+`jax.shard_map` and `jax.pmap` map a pure function over the axis `AXIS`. The
+state is replicated, not stacked, but for what `class_shards` has cut; the batch
+is cut along its first axis.
 """
 
 from collections.abc import Callable
@@ -13,24 +14,40 @@ import numpy as np
 
 AXIS = 'batch'
 
+P = jax.sharding.PartitionSpec
 
-def map_step(step: Callable[..., Any]) -> Callable[..., Any]:
+
+def map_step(
+  step: Callable[..., Any], spec: Callable[[Any], Any] = lambda state: P()
+) -> Callable[..., Any]:
   """Compiles `step(state, batch, old, key)` for all local devices.
 
   Args:
-    step: returns (state, metrics), each the same on every device.
+    step: returns (state, metrics), the metrics the same on every device.
+    spec: says of a state how it lies on the devices, as `jax.shard_map` is
+      told; by default the same on every device.
 
   Returns:
     The mapped step. It takes batches as `shard` makes them and gives back
     state and metrics without a device axis; the old state is given up.
   """
-  return jax.pmap(
-    step,
-    axis_name=AXIS,
-    in_axes=(None, 0, None, None),
-    out_axes=(None, None),
-    donate_argnums=0,
-  )
+
+  def step_on_device(state: Any, batch: Any, *constants: Any) -> Any:
+    return step(state, jax.tree.map(lambda x: x[0], batch), *constants)
+
+  def mapped_step(state: Any, batch: Any, old: Any, key: Any) -> Any:
+    lies = spec(state)
+    return jax.shard_map(
+      step_on_device,
+      mesh=mesh(),
+      in_specs=(lies, P(AXIS), P(), P()),
+      out_specs=(lies, P()),
+      # Derivatives through collectives are then of the sum over the devices,
+      # as they are under `jax.pmap`.
+      check_vma=False,
+    )(state, batch, old, key)
+
+  return jax.jit(mapped_step, donate_argnums=0)
 
 
 def map_apply(apply: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -51,13 +68,12 @@ def replicate(tree: Any) -> Any:
   A mapped step that starts from such a state compiles once; from arrays on one
   device it would compile a second time for its own output.
   """
-  everywhere = jax.sharding.NamedSharding(
-    _local_mesh(), jax.sharding.PartitionSpec()
-  )
+  everywhere = jax.sharding.NamedSharding(mesh(), P())
   return jax.device_put(tree, everywhere)
 
 
-def _local_mesh() -> jax.sharding.Mesh:
+def mesh() -> jax.sharding.Mesh:
+  """All local devices along `AXIS`."""
   return jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
 
 
@@ -70,10 +86,8 @@ def shard(batch: Any) -> Any:
   Returns:
     The same of [devices, B / devices, …] arrays.
   """
-  devices = jax.local_device_count()
-  pieces = jax.sharding.NamedSharding(
-    _local_mesh(), jax.sharding.PartitionSpec(AXIS)
-  )
+  devices = mesh().size
+  pieces = jax.sharding.NamedSharding(mesh(), P(AXIS))
   return jax.device_put(
     jax.tree.map(
       lambda x: x.reshape(devices, len(x) // devices, *x.shape[1:]), batch

@@ -13,13 +13,18 @@ import numpy as np
 import optax
 
 from advbct_jax import parallel
+from advbct_jax.class_shards import (
+  ClassLayout,
+  ClassShards,
+  WholeClasses,
+)
 from advbct_jax.data.augmentation import augment
 from advbct_jax.data.pipeline import Batch as LoadedBatch
 from advbct_jax.data.pipeline import Loader, training_batches
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.embeddings.features import FeatureRows, StoredFeatures
 from advbct_jax.errors import InputError
-from advbct_jax.methods import make_method
+from advbct_jax.methods import find_method, make_method
 from advbct_jax.methods.method import (
   Batch,
   Method,
@@ -144,6 +149,17 @@ class Run:
     load = self.data.load
     return load.features if isinstance(load, FeatureRows) else None
 
+  @property
+  def class_layout(self) -> ClassLayout:
+    """Whether each device trains all classes or a shard of them."""
+    if not self.config.shard_classes:
+      return WholeClasses(self.data.classes)
+    return ClassShards(
+      self.data.classes,
+      parallel.mesh().size,
+      find_method(self.config.method).class_parameters,
+    )
+
   def method(self, axis_name: str | None) -> Method:
     """What is trained, on a mapped axis or outside of any."""
     config = self.config
@@ -152,6 +168,7 @@ class Run:
       make_encoder(**encoder_options(config.model), axis_name=axis_name),
       self.data.classes,
       config.get(config.method, {}),
+      class_layout=self.class_layout if axis_name else None,
       compatible_dimension=compatible_dimension(config.model),
       axis_name=axis_name,
       places=self.data.places,
@@ -301,7 +318,8 @@ class Run:
         prepare_images=_take_as_stored if self.features else prepare_images,
         steps=self.steps,
         steps_per_epoch=self.steps_per_epoch,
-      )
+      ),
+      self.class_layout.spec,
     )
 
 

@@ -196,7 +196,8 @@ class ClassShards:
 
   def norm(self, tree: Any) -> jax.Array:
     """The length of all arrays of a tree together, the same on every device."""
-    shards, copies = [], []
+    shards: list[jax.Array] = []
+    copies: list[jax.Array] = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
       (copies if self._axis(path) is None else shards).append(leaf)
     squares = jax.lax.psum(optax.tree.norm(shards, squared=True), AXIS)
@@ -217,7 +218,7 @@ class ClassShards:
         return parallel.replicate(leaf)
       leaf = np.asarray(leaf)
 
-      def shard(index: tuple[slice, ...]) -> np.ndarray:
+      def shard(index: Any) -> np.ndarray:
         piece = leaf[index]
         padding = [(0, 0)] * leaf.ndim
         padding[axis] = (0, self.count - piece.shape[axis])

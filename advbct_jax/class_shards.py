@@ -11,7 +11,9 @@ is what would be learnt on one device.
 Methods and the train step call the same functions of either layout.
 """
 
+from collections.abc import Callable
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,6 +75,10 @@ class WholeClasses:
     """How the arrays of a tree lie on the devices."""
     del tree
     return P()
+
+  def draw(self, init: Callable[..., Any], *arguments: Any) -> Any:
+    """The state that a function makes, on the devices."""
+    return self.place(jax.jit(init)(*arguments))
 
   def place(self, state: Any) -> Any:
     """Puts a state onto the devices."""
@@ -209,27 +215,35 @@ class ClassShards:
       lambda path, _: self._spec(path), tree
     )
 
+  def draw(self, init: Callable[..., Any], *arguments: Any) -> Any:
+    """The state that a function makes, of which no device ever has the whole.
+
+    Args:
+      init: makes a state of whole classes.
+      arguments: of it.
+
+    Returns:
+      The state as `place` gives it.
+    """
+
+    def init_padded(*arguments: Any) -> Any:
+      return jax.tree_util.tree_map_with_path(self._pad, init(*arguments))
+
+    shardings = jax.tree.map(
+      partial(jax.sharding.NamedSharding, parallel.mesh()),
+      self.spec(jax.eval_shape(init, *arguments)),
+    )
+    return jax.jit(init_padded, out_shardings=shardings)(*arguments)
+
   def place(self, state: Any) -> Any:
     """Puts a state onto the devices, padded and cut along its classes."""
 
     def put(path: Any, leaf: Any) -> jax.Array:
-      axis = self._axis(path)
-      if axis is None:
+      if self._axis(path) is None:
         return parallel.replicate(leaf)
-      leaf = np.asarray(leaf)
-
-      def shard(index: Any) -> np.ndarray:
-        piece = leaf[index]
-        padding = [(0, 0)] * leaf.ndim
-        padding[axis] = (0, self.count - piece.shape[axis])
-        return np.pad(piece, padding)
-
-      shape = list(leaf.shape)
-      shape[axis] = self.count * self.devices
-      return jax.make_array_from_callback(
-        tuple(shape),
+      return jax.device_put(
+        self._pad(path, np.asarray(leaf)),
         jax.sharding.NamedSharding(parallel.mesh(), self._spec(path)),
-        shard,
       )
 
     return jax.tree_util.tree_map_with_path(put, state)
@@ -284,6 +298,17 @@ class ClassShards:
   def _spec(self, path: Any) -> P:
     axis = self._axis(path)
     return P() if axis is None else P(*[None] * axis, AXIS)
+
+  def _pad(self, path: Any, leaf: Any) -> Any:
+    """Gives an array of whole classes the places that have none."""
+    axis = self._axis(path)
+    if axis is None:
+      return leaf
+    widths = [(0, 0)] * leaf.ndim
+    widths[axis] = (0, self.count * self.devices - self.classes)
+    # On the host what is there already.
+    pad = np.pad if isinstance(leaf, np.ndarray) else jnp.pad
+    return pad(leaf, widths)
 
 
 ClassLayout = WholeClasses | ClassShards

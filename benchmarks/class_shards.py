@@ -58,11 +58,7 @@ def make_batch(run: Run) -> dict[str, np.ndarray]:
 
 
 def memory(run: Run) -> tuple[int, int]:
-  """Bytes a device between two steps, and on top during one, by XLA.
-
-  Args:
-    run: whose classes are a multiple of the devices.
-  """
+  """Bytes a device between two steps, and on top during one, by XLA."""
   state = jax.eval_shape(run.fresh_state)
   spec = run.class_layout.spec(state)
   placed = jax.tree.map(

@@ -35,7 +35,7 @@ class Step:
 
   def __init__(self, run: Run, batch: dict[str, np.ndarray]):
     self._step = run.compiled_step()
-    self._state = run.class_layout.place(run.initial_state())
+    self._state = run.initial_state()
     self._batch = run.complete_batch(batch)
     self._constants = run.constants()
 

@@ -77,6 +77,7 @@ def take_steps(name, layout, optimizer='sgd'):
       Progress(jnp.asarray(0), 10, 5),
     ),
     seed=0,
+    layout=layout,
   )
   step = map_step(
     partial(
@@ -90,7 +91,6 @@ def take_steps(name, layout, optimizer='sgd'):
     ),
     layout.spec,
   )
-  state = layout.place(state)
   constants = replicate((old, jax.random.key(0)))
   logged = []
   for _ in range(STEPS):
@@ -108,9 +108,8 @@ def class_shards(name):
   [
     ('independent', 'adamw'),
     ('advbct', 'sgd'),  # with a parameter of each class
-    ('advbct_improved', 'sgd'),  # with a margin
     ('lce', 'sgd'),  # which looks weights up
-    ('mixbct', 'sgd'),
+    ('mixbct', 'sgd'),  # with a margin
   ],
 )
 def test_cut_classes_train_as_whole_ones(name, optimizer):

@@ -149,7 +149,7 @@ def _time_steps(config: ml_collections.ConfigDict) -> float:
   run = Run(config, data, None)
   step = run.compiled_step()
   constants = run.constants()
-  state = run.class_layout.place(run.initial_state())
+  state = run.initial_state()
   batch = run.complete_batch({'image': things, 'row': labels})
   state, _ = jax.block_until_ready(step(state, batch, *constants))
   began = time.perf_counter()

@@ -58,11 +58,11 @@ def _train_on(
   layout = run.class_layout
   if checkpoints.latest_step is not None:
     # What is stored tells nothing of the devices.
-    stored = layout.whole(layout.place(run.fresh_state()))
-    state = layout.place(checkpoints.restore(stored))
+    stored = checkpoints.restore(layout.whole(run.fresh_state()))
+    state = layout.place(stored)
     print(f'{workdir}: going on from step {int(state.step)} of {run.steps}')
   else:
-    state = layout.place(run.initial_state())
+    state = run.initial_state()
   batches = run.batches(start=int(state.step))
   log = MetricsLog(
     workdir,

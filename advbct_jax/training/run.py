@@ -192,7 +192,7 @@ class Run:
     return parallel.replicate((self.old_model, key))
 
   def fresh_state(self) -> TrainState:
-    """Draws a state by the config's seed."""
+    """Draws a state by the config's seed, on the devices."""
     images = jnp.zeros((2, *self.data.load.shape))
     rows = jnp.zeros(2, jnp.int32)
     example = Batch(
@@ -210,6 +210,7 @@ class Run:
       self.optimizer,
       (example, self.old_model, progress),
       self._draw_seed,
+      self.class_layout,
     )
 
   @property
@@ -240,7 +241,8 @@ class Run:
       return state
     start = self.start or file_start(source, state)
     print(f'the encoder starts from {start.name}')
-    return start.put_into(state)
+    layout = self.class_layout
+    return layout.place(start.put_into(layout.whole(state)))
 
   def frozen_encoder(self, state: TrainState) -> FrozenEncoder:
     """The encoder of a state, computing as it will when it is searched.

@@ -13,11 +13,9 @@ Methods and the train step call the same functions of either layout.
 
 from collections.abc import Callable
 import dataclasses
-from functools import partial
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -71,10 +69,9 @@ class WholeClasses:
     """The length of all arrays of a tree together."""
     return optax.tree.norm(tree)
 
-  def spec(self, tree: Any) -> Any:
-    """How the arrays of a tree lie on the devices."""
-    del tree
-    return P()
+  def map_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a train step for all devices."""
+    return parallel.map_step(step)
 
   def draw(self, init: Callable[..., Any], *arguments: Any) -> Any:
     """The state that a function makes, on the devices."""
@@ -209,6 +206,10 @@ class ClassShards:
     squares = jax.lax.psum(optax.tree.norm(shards, squared=True), AXIS)
     return jnp.sqrt(optax.tree.norm(copies, squared=True) + squares)
 
+  def map_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a train step for all devices, each with its shard."""
+    return parallel.map_sharded_step(step, self.spec)
+
   def spec(self, tree: Any) -> Any:
     """How the arrays of a tree, such as a state, lie on the devices."""
     return jax.tree_util.tree_map_with_path(
@@ -230,7 +231,7 @@ class ClassShards:
       return jax.tree_util.tree_map_with_path(self._pad, init(*arguments))
 
     shardings = jax.tree.map(
-      partial(jax.sharding.NamedSharding, parallel.mesh()),
+      parallel.sharding,
       self.spec(jax.eval_shape(init, *arguments)),
     )
     return jax.jit(init_padded, out_shardings=shardings)(*arguments)
@@ -243,7 +244,7 @@ class ClassShards:
         return parallel.replicate(leaf)
       return jax.device_put(
         self._pad(path, np.asarray(leaf)),
-        jax.sharding.NamedSharding(parallel.mesh(), self._spec(path)),
+        parallel.sharding(self._spec(path)),
       )
 
     return jax.tree_util.tree_map_with_path(put, state)
@@ -262,8 +263,7 @@ class ClassShards:
       axis = self._axis(path)
       if axis is None:
         return leaf
-      whole = multihost_utils.process_allgather(leaf, tiled=True)
-      return whole[(slice(None),) * axis + (slice(self.classes),)]
+      return np.asarray(leaf)[(slice(None),) * axis + (slice(self.classes),)]
 
     return jax.tree_util.tree_map_with_path(join, state)
 

@@ -1,8 +1,7 @@
 """Several devices: the only place that maps over them.
 
-`jax.shard_map` and `jax.pmap` map a pure function over the axis `AXIS`. The
-state is replicated, not stacked, but for what `class_shards` has cut; the batch
-is cut along its first axis.
+`jax.pmap` maps a pure function over the axis `AXIS`. The state is replicated,
+not stacked (`in_axes=None`), and the batch is cut along its first axis.
 """
 
 from collections.abc import Callable
@@ -14,34 +13,52 @@ import numpy as np
 
 AXIS = 'batch'
 
-P = jax.sharding.PartitionSpec
 
-
-def map_step(
-  step: Callable[..., Any], spec: Callable[[Any], Any] = lambda state: P()
-) -> Callable[..., Any]:
+def map_step(step: Callable[..., Any]) -> Callable[..., Any]:
   """Compiles `step(state, batch, old, key)` for all local devices.
 
   Args:
-    step: returns (state, metrics), the metrics the same on every device.
-    spec: says of a state how it lies on the devices, as `jax.shard_map` is
-      told; by default the same on every device.
+    step: returns (state, metrics), each the same on every device.
 
   Returns:
     The mapped step. It takes batches as `shard` makes them and gives back
     state and metrics without a device axis; the old state is given up.
+  """
+  return jax.pmap(
+    step,
+    axis_name=AXIS,
+    in_axes=(None, 0, None, None),
+    out_axes=(None, None),
+    donate_argnums=0,
+  )
+
+
+def map_sharded_step(
+  step: Callable[..., Any], spec: Callable[[Any], Any]
+) -> Callable[..., Any]:
+  """Compiles a step as `map_step` does, with a part of its state cut.
+
+  Args:
+    step: as of `map_step`, but for its state, of which it takes and gives what
+      lies on its device.
+    spec: says of a state how it lies on the devices, as `jax.shard_map` is
+      told.
+
+  Returns:
+    As `map_step`; it takes states as they lie by `sharding`.
   """
 
   def step_on_device(state: Any, batch: Any, *constants: Any) -> Any:
     return step(state, jax.tree.map(lambda x: x[0], batch), *constants)
 
   def mapped_step(state: Any, batch: Any, old: Any, key: Any) -> Any:
-    lies = spec(state)
+    everywhere = jax.sharding.PartitionSpec()
+    cut = jax.sharding.PartitionSpec(AXIS)
     return jax.shard_map(
       step_on_device,
-      mesh=mesh(),
-      in_specs=(lies, P(AXIS), P(), P()),
-      out_specs=(lies, P()),
+      mesh=_local_mesh(),
+      in_specs=(spec(state), cut, everywhere, everywhere),
+      out_specs=(spec(state), everywhere),
       # Derivatives through collectives are then of the sum over the devices,
       # as they are under `jax.pmap`.
       check_vma=False,
@@ -68,12 +85,18 @@ def replicate(tree: Any) -> Any:
   A mapped step that starts from such a state compiles once; from arrays on one
   device it would compile a second time for its own output.
   """
-  everywhere = jax.sharding.NamedSharding(mesh(), P())
+  everywhere = jax.sharding.NamedSharding(
+    _local_mesh(), jax.sharding.PartitionSpec()
+  )
   return jax.device_put(tree, everywhere)
 
 
-def mesh() -> jax.sharding.Mesh:
-  """All local devices along `AXIS`."""
+def sharding(spec: jax.sharding.PartitionSpec) -> jax.sharding.NamedSharding:
+  """How an array lies on the local devices."""
+  return jax.sharding.NamedSharding(_local_mesh(), spec)
+
+
+def _local_mesh() -> jax.sharding.Mesh:
   return jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
 
 
@@ -86,8 +109,10 @@ def shard(batch: Any) -> Any:
   Returns:
     The same of [devices, B / devices, …] arrays.
   """
-  devices = mesh().size
-  pieces = jax.sharding.NamedSharding(mesh(), P(AXIS))
+  devices = jax.local_device_count()
+  pieces = jax.sharding.NamedSharding(
+    _local_mesh(), jax.sharding.PartitionSpec(AXIS)
+  )
   return jax.device_put(
     jax.tree.map(
       lambda x: x.reshape(devices, len(x) // devices, *x.shape[1:]), batch

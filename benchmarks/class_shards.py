@@ -19,12 +19,15 @@ import jax
 import numpy as np
 
 from advbct_jax import parallel
+from advbct_jax.class_shards import ClassShards
 from advbct_jax.data.images import ImageFiles, ImageSet
 from advbct_jax.data.pipeline import LoadBatch
 from advbct_jax.training.run import Run, TrainingSet
 from benchmarks.step_cost import Step
 from benchmarks.timing import spread, time_in_turns
 from configs import base
+
+P = jax.sharding.PartitionSpec
 
 _LAYOUTS = {'whole': False, 'cut': True}
 
@@ -60,12 +63,12 @@ def make_batch(run: Run) -> dict[str, np.ndarray]:
 def memory(run: Run) -> tuple[int, int]:
   """Bytes a device between two steps, and on top during one, by XLA."""
   state = jax.eval_shape(run.fresh_state)
-  spec = run.class_layout.spec(state)
+  spec = P()
+  if isinstance(run.class_layout, ClassShards):
+    spec = run.class_layout.spec(state)
   placed = jax.tree.map(
     lambda array, spec: jax.ShapeDtypeStruct(
-      array.shape,
-      array.dtype,
-      sharding=jax.sharding.NamedSharding(parallel.mesh(), spec),
+      array.shape, array.dtype, sharding=parallel.sharding(spec)
     ),
     state,
     jax.tree.broadcast(spec, state),
@@ -85,7 +88,7 @@ def main() -> None:
   parser.add_argument('--batch_size', type=int, default=256)
   parser.add_argument('--rounds', type=int, default=15)
   arguments = parser.parse_args()
-  devices = parallel.mesh().size
+  devices = jax.device_count()
   print(f'{devices} × {jax.devices()[0].device_kind}, {arguments}')
   for classes in (arguments.classes, arguments.compiled_classes):
     for name, cut in _LAYOUTS.items():

@@ -16,7 +16,7 @@ from advbct_jax.embeddings.class_statistics import class_statistics
 from advbct_jax.errors import StoppedError
 from advbct_jax.methods import METHODS, make_method
 from advbct_jax.methods.method import OldModel, OldSide, Progress
-from advbct_jax.parallel import AXIS, map_step, replicate, shard
+from advbct_jax.parallel import AXIS, replicate, shard
 from advbct_jax.training.checkpoints import load_trained
 from advbct_jax.training.logging import MetricsLog, read_metrics
 from advbct_jax.training.loop import train
@@ -79,7 +79,7 @@ def take_steps(name, layout, optimizer='sgd'):
     seed=0,
     layout=layout,
   )
-  step = map_step(
+  step = layout.map_step(
     partial(
       train_step,
       method=make(class_layout=layout, axis_name=AXIS),
@@ -88,8 +88,7 @@ def take_steps(name, layout, optimizer='sgd'):
       prepare_images=lambda images, keys: images,
       steps=10,
       steps_per_epoch=5,
-    ),
-    layout.spec,
+    )
   )
   constants = replicate((old, jax.random.key(0)))
   logged = []
@@ -183,8 +182,9 @@ def test_a_run_goes_on_with_other_shards_or_none(config, tmp_path):
   assert stored['classifier']['kernel'].shape == (8, CLASSES)
   assert stored['method']['boundary'].shape == (CLASSES,)
   with pytest.MonkeyPatch.context() as patch:
-    two = jax.sharding.Mesh(jax.devices()[:2], (AXIS,))
-    patch.setattr('advbct_jax.parallel.mesh', lambda: two)
+    two = jax.devices()[:2]
+    patch.setattr(jax, 'local_devices', lambda: two)
+    patch.setattr(jax, 'local_device_count', lambda: 2)
     _train_until(2, cut, workdir)
   _train_until(3, run, workdir)
   train(cut, workdir)

@@ -156,7 +156,7 @@ class Run:
       return WholeClasses(self.data.classes)
     return ClassShards(
       self.data.classes,
-      parallel.mesh().size,
+      jax.local_device_count(),
       find_method(self.config.method).class_parameters,
     )
 
@@ -311,7 +311,7 @@ class Run:
       kind=self.config.data.augmentation,
       normalization=self.config.data.normalization,
     )
-    return parallel.map_step(
+    return self.class_layout.map_step(
       partial(
         train_step,
         method=self.method(parallel.AXIS),
@@ -320,8 +320,7 @@ class Run:
         prepare_images=_take_as_stored if self.features else prepare_images,
         steps=self.steps,
         steps_per_epoch=self.steps_per_epoch,
-      ),
-      self.class_layout.spec,
+      )
     )
 
 

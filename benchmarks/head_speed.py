@@ -17,7 +17,6 @@ import time
 import jax
 import numpy as np
 
-from advbct_jax import parallel
 from advbct_jax.api import make_store
 from advbct_jax.data.images import ImageSet, NoPictures
 from advbct_jax.data.splits import split_training_set
@@ -99,7 +98,7 @@ def _make_run(
 
 def _time_ours(run: Run, steps: int) -> np.ndarray:
   step, constants = run.compiled_step(), run.constants()
-  state = parallel.replicate(run.fresh_state())
+  state = run.fresh_state()
   batches = run.batches(start=0)
   for number in range(-5, steps):
     if number == 0:

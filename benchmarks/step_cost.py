@@ -17,7 +17,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from advbct_jax import parallel
 from advbct_jax.data.images import ImageFiles, ImageSet
 from advbct_jax.data.pipeline import LoadBatch
 from advbct_jax.data.splits import split_training_set
@@ -36,7 +35,7 @@ class Step:
 
   def __init__(self, run: Run, batch: dict[str, np.ndarray]):
     self._step = run.compiled_step()
-    self._state = parallel.replicate(run.initial_state())
+    self._state = run.initial_state()
     self._batch = run.complete_batch(batch)
     self._constants = run.constants()
 

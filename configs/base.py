@@ -82,6 +82,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.problems = ('unreadable', 'too_small', 'duplicate', 'shared')
 
   config.batch_size = 256  # over all devices
+  # Whether the classifier's weights, what a method learns of each class and the
+  # optimiser's state of both are cut over the devices, for very many classes.
+  config.shard_classes = False
   config.epochs = 30
   config.optimizer = config_dict.ConfigDict()
   config.optimizer.name = 'sgd'  # or adamw

@@ -51,6 +51,7 @@ def test_four_devices_agree_with_one():
     [
       *(sys.executable, '-m', 'pytest', '-n', '0', '-p', 'no:cacheprovider'),
       tests / 'on_four_devices.py',
+      tests / 'class_shards_on_four_devices.py',
     ],
     cwd=tests.parent,
     env=os.environ

@@ -12,7 +12,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from advbct_jax import parallel
 from advbct_jax.comparison.grid import Job
 from advbct_jax.comparison.runner import Place, is_done, read_times
 from advbct_jax.data import gldv2
@@ -150,7 +149,7 @@ def _time_steps(config: ml_collections.ConfigDict) -> float:
   run = Run(config, data, None)
   step = run.compiled_step()
   constants = run.constants()
-  state = parallel.replicate(run.initial_state())
+  state = run.initial_state()
   batch = run.complete_batch({'image': things, 'row': labels})
   state, _ = jax.block_until_ready(step(state, batch, *constants))
   began = time.perf_counter()

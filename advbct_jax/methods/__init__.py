@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from advbct_jax.class_shards import ClassLayout
 from advbct_jax.errors import InputError
 from advbct_jax.methods.advbct import AdvBCT
 from advbct_jax.methods.advbct_improved import ImprovedAdvBCT
@@ -98,6 +99,7 @@ def make_method(
   classes: int,
   options: Mapping[str, Any],
   *,
+  class_layout: ClassLayout | None = None,
   compatible_dimension: int | None = None,
   axis_name: str | None = None,
   places: np.ndarray | None = None,
@@ -109,6 +111,7 @@ def make_method(
     encoder: to train.
     classes: the number C of new classes.
     options: of the method, those that differ from `method_options`.
+    class_layout: whether each device has all classes or a shard; None for all.
     compatible_dimension: the width of the part of an embedding that old ones
       are compared with; None for all of it.
     axis_name: the mapped axis, None outside of any.
@@ -120,8 +123,9 @@ def make_method(
   """
   return find_method(name)(
     encoder=encoder,
-    classifier=classifier(classes),
+    classifier=classifier(class_layout.count if class_layout else classes),
     classes=classes,
+    class_layout=class_layout,
     compatible_dimension=compatible_dimension,
     axis_name=axis_name,
     places=places,

@@ -60,6 +60,7 @@ class AdvBCT(Method):
   color: ClassVar[str] = '#D55E00'
   # What its part of a config is called.
   section: ClassVar[str] = 'advbct'
+  class_parameters: ClassVar[tuple[str, ...]] = ('boundary',)
 
   threshold: float = 1.0
   radius: str = 'elastic'
@@ -151,8 +152,8 @@ class AdvBCT(Method):
     largest = old.statistics.radius_max[old_class]
     if self.radius == 'largest':
       return largest
-    openness = self.param('boundary', _uniform_in_one, (self.classes,))
-    return elastic_radius(largest, openness[labels], self.threshold)
+    openness = self.class_parameter('boundary', _uniform_in_one, labels)
+    return elastic_radius(largest, openness, self.threshold)
 
 
 def elastic_radius(

@@ -41,6 +41,9 @@ class BCTRanking(Method):
   label: ClassVar[str] = 'BCT + ranking'
   color: ClassVar[str] = '#88CCEE'
   without_classifier: ClassVar[str] = BCT.without_classifier
+  needs_whole_classes: ClassVar[str] = (
+    'one softmax is over old classes and all new ones'
+  )
 
   weight: float = 1.0
 

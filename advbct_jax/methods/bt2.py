@@ -69,6 +69,7 @@ class BT2(Method):
   label: ClassVar[str] = 'BT²'
   color: ClassVar[str] = '#661100'
   stores: ClassVar[tuple[str, ...]] = ('independent',)
+  needs_whole_classes: ClassVar[str] = 'it has classifiers of its own'
 
   extra_dimensions: int = 32
   pseudo_weight: float = 5.0

@@ -46,6 +46,9 @@ class DSimplex(Method):
   color: ClassVar[str] = '#7B3294'
   needs_old_model: ClassVar[bool] = False
   old_methods: ClassVar[tuple[str, ...]] = ('d_simplex', 'hoc')
+  needs_whole_classes: ClassVar[str] = (
+    'its classifier is fixed and takes no memory'
+  )
 
   vertices: int = 1024
 

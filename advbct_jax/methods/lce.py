@@ -57,8 +57,7 @@ class LCE(Method):
       eligible,
       self.axis_name,
     )
-    kernel = self.classifier_kernel()[: self.compatible_dimension]
-    weights = l2_normalize(kernel.T[batch.labels])
+    weights = l2_normalize(self.compatible(self.class_weights(batch.labels)))
     alignment = global_mean(
       1 - (center * weights).sum(axis=-1), eligible, self.axis_name
     )

@@ -13,8 +13,8 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from advbct_jax.class_shards import ClassLayout, WholeClasses
 from advbct_jax.embeddings.class_statistics import ClassStatistics
 from advbct_jax.methods.margins import Margin
 from advbct_jax.models.encoder import Encoder, l2_normalize
@@ -162,6 +162,9 @@ class Method(nn.Module):
     classifier: of C classes, linear, without bias. It has no parameters where
       the method never calls it.
     classes: the number C of new classes.
+    class_layout: whether each device has all of them or a shard; None for all.
+      `classify`, `class_parameter` and `class_weights` mind it. On a shard the
+      classifier gives the logits of that shard's classes.
     compatible_dimension: the width D_old of the part of an embedding that old
       ones are compared with; None for all of it.
     axis_name: the mapped axis, None outside of any.
@@ -185,6 +188,12 @@ class Method(nn.Module):
   # Names of further stores of the training images that it reads, found by
   # `config.stores.NAME`.
   stores: ClassVar[tuple[str, ...]] = ()
+  # Names of its own parameters that each new class has one of, which are made
+  # by `class_parameter`.
+  class_parameters: ClassVar[tuple[str, ...]] = ()
+  # Why it cannot do with classes that are cut over the devices: a clause for
+  # users. Empty for a method that can.
+  needs_whole_classes: ClassVar[str] = ''
   # Says how the pmean'ed gradients of L losses become one: maps stacked
   # gradients, [L, …] a leaf, to a tree without that axis. None: there is one
   # loss.
@@ -193,6 +202,7 @@ class Method(nn.Module):
   encoder: Encoder
   classifier: nn.Module
   classes: int
+  class_layout: ClassLayout | None = None
   compatible_dimension: int | None = None
   axis_name: str | None = AXIS
   # Modules are compared and hashed, and an array can't be.
@@ -254,6 +264,7 @@ class Method(nn.Module):
       This device's share of the loss, and of `classification_loss` and
       `accuracy`.
     """
+    embeddings, labels = self.layout.gather(embeddings, labels)
     scores = logits = self.classifier(embeddings)
     if margin is not None:
       # Called above too, for that is what makes its weights.
@@ -276,14 +287,35 @@ class Method(nn.Module):
     """
     scores = logits if scores is None else scores
     loss = global_mean(
-      optax.softmax_cross_entropy_with_integer_labels(logits, labels),
-      axis_name=self.axis_name,
+      self.layout.cross_entropy(logits, labels), axis_name=self.axis_name
     )
-    hits = (scores.argmax(axis=-1) == labels).astype(jnp.float32)
+    hits = self.layout.hits(scores, labels).astype(jnp.float32)
     return loss, {
       'classification_loss': loss,
       'accuracy': global_mean(hits, axis_name=self.axis_name),
     }
+
+  @property
+  def layout(self) -> ClassLayout:
+    """Where the new classes lie."""
+    return self.class_layout or WholeClasses(self.classes)
+
+  def class_parameter(
+    self, name: str, init: Callable[..., jax.Array], labels: jax.Array
+  ) -> jax.Array:
+    """[B] a parameter that each new class has, of [B] classes.
+
+    Args:
+      name: one of `class_parameters`.
+      init: draws it by a key and a shape.
+      labels: [B] classes.
+    """
+    values = self.param(name, init, (self.layout.count,))
+    return self.layout.look_up(values, labels)
+
+  def class_weights(self, labels: jax.Array) -> jax.Array:
+    """[B, D] the new classifier's weights of [B] classes, once called."""
+    return self.layout.look_up(self.classifier_kernel().T, labels)
 
   def classifier_kernel(self) -> jax.Array:
     """[D, C] the weights of the new classifier, once it was called."""

@@ -58,6 +58,9 @@ class NCCL(Method):
   label: ClassVar[str] = 'NCCL'
   color: ClassVar[str] = '#332288'
   without_classifier: ClassVar[str] = 'takes all old embeddings as credible'
+  needs_whole_classes: ClassVar[str] = (
+    'its queue holds the logits of all classes'
+  )
 
   queue: int = 8192
   temperature: float = 1.0

@@ -83,6 +83,9 @@ class PrunNet(Method):
   label: ClassVar[str] = 'PrunNet'
   color: ClassVar[str] = '#F0E442'
   needs_old_model: ClassVar[bool] = False
+  needs_whole_classes: ClassVar[str] = (
+    'its subnetworks take the whole classifier'
+  )
 
   capacities: tuple[float, ...] = (20, 40, 60, 80, 100)
   projection: str = 'published'

@@ -180,6 +180,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
         if name in part:
           part[name] = _filled(part[name], fields)
     config.setdefault('aligned', {'path': ''})
+    config.setdefault('shard_classes', False)
     return ml_collections.ConfigDict(config)
   except (AttributeError, OSError, TypeError, ValueError) as error:
     raise InputError(

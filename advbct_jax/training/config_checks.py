@@ -10,6 +10,7 @@ from advbct_jax.data.decoding import RESAMPLINGS
 from advbct_jax.data.images import NORMALIZATIONS
 from advbct_jax.data.problem_tables import PROBLEMS
 from advbct_jax.errors import InputError
+from advbct_jax.methods import METHODS, find_method
 from advbct_jax.models.backbones import takes_features
 from advbct_jax.models.encoder import COMPUTE_DTYPES
 from advbct_jax.training.checked_images import SKIP, STOP
@@ -73,6 +74,32 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     raise InputError(
       f'config.batch_size is {config.batch_size}, which {jax.device_count()} '
       'devices cannot share; wanted: a multiple of their number.'
+    )
+  _require_cuttable_classes(config)
+
+
+def _require_cuttable_classes(config: ml_collections.ConfigDict) -> None:
+  """Refuses to cut the classes of a method that needs them whole."""
+  if not config.shard_classes:
+    return
+  if jax.process_count() > 1:
+    raise InputError(
+      f'config.shard_classes is set, but {jax.process_count()} processes train '
+      'together; wanted: one process, over whose devices classes can be cut, '
+      'or config.shard_classes=False.'
+    )
+  method = find_method(config.method)
+  reason = method.needs_whole_classes
+  if method.combine_gradients is not None:
+    reason = reason or 'it combines the gradients of several losses'
+  if reason:
+    able = [
+      name for name, each in METHODS.items() if not each.needs_whole_classes
+    ]
+    raise InputError(
+      f'config.shard_classes is set, but the classes of config.method '
+      f'{config.method!r} cannot be cut over the devices: {reason}. Wanted: '
+      f'config.shard_classes=False, or one of {", ".join(able)}.'
     )
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 
-from advbct_jax import parallel
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import DivergedError, StoppedError
 from advbct_jax.locks import hold
@@ -56,11 +55,14 @@ def _train_on(
 ) -> None:
   # Where a run starts: its own newest checkpoint, else the weights that the
   # config names, else fresh ones.
+  layout = run.class_layout
   if checkpoints.latest_step is not None:
-    state = checkpoints.restore(parallel.replicate(run.fresh_state()))
+    # What is stored tells nothing of the devices.
+    stored = checkpoints.restore(layout.whole(run.fresh_state()))
+    state = layout.place(stored)
     print(f'{workdir}: going on from step {int(state.step)} of {run.steps}')
   else:
-    state = parallel.replicate(run.initial_state())
+    state = run.initial_state()
   batches = run.batches(start=int(state.step))
   log = MetricsLog(
     workdir,
@@ -119,7 +121,7 @@ def _take_steps(
         figures = judge(run.frozen_encoder(state))
         log.add_figures(step, step // run.steps_per_epoch, figures)
       if save:
-        checkpoints.save(state)
+        checkpoints.save(run.class_layout.whole(state))
       if stop:
         break
     # Before anything says that it is saved.

@@ -13,13 +13,18 @@ import numpy as np
 import optax
 
 from advbct_jax import parallel
+from advbct_jax.class_shards import (
+  ClassLayout,
+  ClassShards,
+  WholeClasses,
+)
 from advbct_jax.data.augmentation import augment
 from advbct_jax.data.pipeline import Batch as LoadedBatch
 from advbct_jax.data.pipeline import Loader, training_batches
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.embeddings.features import FeatureRows, StoredFeatures
 from advbct_jax.errors import InputError
-from advbct_jax.methods import make_method
+from advbct_jax.methods import find_method, make_method
 from advbct_jax.methods.method import (
   Batch,
   Method,
@@ -144,6 +149,17 @@ class Run:
     load = self.data.load
     return load.features if isinstance(load, FeatureRows) else None
 
+  @property
+  def class_layout(self) -> ClassLayout:
+    """Whether each device trains all classes or a shard of them."""
+    if not self.config.shard_classes:
+      return WholeClasses(self.data.classes)
+    return ClassShards(
+      self.data.classes,
+      jax.local_device_count(),
+      find_method(self.config.method).class_parameters,
+    )
+
   def method(self, axis_name: str | None) -> Method:
     """What is trained, on a mapped axis or outside of any."""
     config = self.config
@@ -152,6 +168,7 @@ class Run:
       make_encoder(**encoder_options(config.model), axis_name=axis_name),
       self.data.classes,
       config.get(config.method, {}),
+      class_layout=self.class_layout if axis_name else None,
       compatible_dimension=compatible_dimension(config.model),
       axis_name=axis_name,
       places=self.data.places,
@@ -175,7 +192,7 @@ class Run:
     return parallel.replicate((self.old_model, key))
 
   def fresh_state(self) -> TrainState:
-    """Draws a state by the config's seed."""
+    """Draws a state by the config's seed, on the devices."""
     images = jnp.zeros((2, *self.data.load.shape))
     rows = jnp.zeros(2, jnp.int32)
     example = Batch(
@@ -193,6 +210,7 @@ class Run:
       self.optimizer,
       (example, self.old_model, progress),
       self._draw_seed,
+      self.class_layout,
     )
 
   @property
@@ -223,7 +241,8 @@ class Run:
       return state
     start = self.start or file_start(source, state)
     print(f'the encoder starts from {start.name}')
-    return start.put_into(state)
+    layout = self.class_layout
+    return layout.place(start.put_into(layout.whole(state)))
 
   def frozen_encoder(self, state: TrainState) -> FrozenEncoder:
     """The encoder of a state, computing as it will when it is searched.
@@ -292,7 +311,7 @@ class Run:
       kind=self.config.data.augmentation,
       normalization=self.config.data.normalization,
     )
-    return parallel.map_step(
+    return self.class_layout.map_step(
       partial(
         train_step,
         method=self.method(parallel.AXIS),

@@ -1,5 +1,6 @@
 """What is trained, and the state that a step maps to the next."""
 
+from functools import partial
 from typing import Any
 
 from flax import linen as nn
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from advbct_jax.class_shards import ClassLayout
 from advbct_jax.methods.method import (
   MEMORY,
   Batch,
@@ -71,6 +73,7 @@ def create_state(
   optimizer: optax.GradientTransformation,
   inputs: tuple[Any, ...],
   seed: int,
+  layout: ClassLayout | None = None,
 ) -> TrainState:
   """Draws fresh parameters.
 
@@ -79,6 +82,7 @@ def create_state(
     optimizer: makes the optimiser's state.
     inputs: the arguments of `model`, of any batch size of at least 1.
     seed: of the draw.
+    layout: where the classes shall lie; None for one device.
   """
 
   def init(key: jax.Array, inputs: tuple[Any, ...]) -> TrainState:
@@ -92,4 +96,5 @@ def create_state(
       memory=variables.get(MEMORY, {}),
     )
 
-  return jax.jit(init)(jax.random.key(seed), inputs)
+  draw = partial(layout.draw, init) if layout else jax.jit(init)
+  return draw(jax.random.key(seed), inputs)

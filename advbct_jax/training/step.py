@@ -45,7 +45,8 @@ def train_step(
   """One update of encoder, classifier and the method's parameters together.
 
   It runs on every device of the mapped axis, each with its part of the batch;
-  what it returns is the same on all of them, however many they are.
+  what it returns is the same on all of them, however many they are. Only where
+  the classes are cut each has its own shard of what belongs to them.
 
   Args:
     state: before the step.
@@ -97,9 +98,9 @@ def train_step(
     'loss': loss,
     **metrics,
     'learning_rate': schedule(state.step),
-    'gradient_norm': optax.tree.norm(gradients),
-    'parameter_norm': optax.tree.norm(params),
-    'update_norm': optax.tree.norm(updates),
+    'gradient_norm': method.layout.norm(gradients),
+    'parameter_norm': method.layout.norm(params),
+    'update_norm': method.layout.norm(updates),
   }
   memory = updated.get(MEMORY, {})
   return (
@@ -130,8 +131,8 @@ def _average_gradients(
   """The gradient over all devices: of the loss, or combined of several."""
   if method.combine_gradients is None:
     (gradients,) = pull_back(jnp.ones_like(losses))
-    return jax.lax.pmean(gradients, AXIS)
+    return method.layout.mean_gradients(gradients)
   # Projections of one gradient onto another are of the whole batch's
   # gradients, so these are averaged first.
   (stacked,) = jax.vmap(pull_back)(jnp.eye(len(losses)))
-  return method.combine_gradients(jax.lax.pmean(stacked, AXIS))
+  return method.combine_gradients(method.layout.mean_gradients(stacked))

@@ -39,6 +39,7 @@ _FREE_FIELDS = (
   'old.image_size',  # what comes of another one is another old side
   'old.path',
   'old.weights',
+  'shard_classes',
   'stores',
 )
 

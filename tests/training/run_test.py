@@ -227,6 +227,16 @@ def test_a_batch_that_devices_cannot_share_is_refused(config, monkeypatch):
     noise_run(config)
 
 
+def test_classes_that_a_method_needs_whole_are_not_cut(config):
+  config.method = 'nccl'
+  config.shard_classes = True
+  with pytest.raises(
+    InputError,
+    match="'nccl' cannot be cut over the devices: its queue holds the logits",
+  ):
+    noise_run(config)
+
+
 def test_a_batch_has_the_labels_and_old_embeddings_of_its_rows(config):
   run = noise_run(config)
   batch = run.complete_batch(run.data.load(np.array([5, 0, 15])))

@@ -14,25 +14,26 @@ from advbct_jax.training.start import old_start
 CLASSES, OLD_CLASSES, IMAGES, DIMENSION = 4, 2, 16, 8
 
 
-def noise_run(config, encoder=None):
-  """A run on 16 images of 4 classes, the first 2 of which are old.
+def noise_run(config, encoder=None, classes=CLASSES):
+  """A run on 16 images of a few classes, the first 2 of which are old.
 
   Args:
     config: of the tiny upgrade.
     encoder: the old encoder, where there is one.
+    classes: how many.
   """
   random = np.random.default_rng(0)
-  labels = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES // CLASSES)
+  labels = np.sort(np.arange(IMAGES, dtype=np.int32) % classes)
   embeddings = random.normal(size=(IMAGES, DIMENSION)).astype(np.float32)
   images = random.integers(0, 256, (IMAGES, 16, 16, 3), np.uint8)
   image_set = ImageSet('noise', [str(row) for row in range(IMAGES)], [])
-  numbers = np.arange(CLASSES)
+  numbers = np.arange(classes)
   old_class = np.where(numbers < OLD_CLASSES, numbers, -1)
   statistics = class_statistics(embeddings, old_class[labels], OLD_CLASSES)
   return Run(
     config,
     TrainingSet(
-      LoadBatch(image_set, 16, images), np.arange(IMAGES), labels, CLASSES
+      LoadBatch(image_set, 16, images), np.arange(IMAGES), labels, classes
     ),
     OldSide(
       embeddings, labels, old_class[labels], OldModel(statistics, old_class)

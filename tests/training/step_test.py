@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from advbct_jax import parallel
 from advbct_jax.training.logging import read_metrics
 from tests.training.small_runs import IMAGES, noise_run
 from tests.training.subprocesses import run_tiny
@@ -33,7 +32,7 @@ def run(config):
 
 def _inputs(run):
   batch = run.complete_batch(run.data.load(np.arange(0, IMAGES, 2)))
-  state = parallel.replicate(run.initial_state())
+  state = run.initial_state()
   return state, batch, *run.constants()
 
 

@@ -79,6 +79,7 @@ def test_fields_that_change_nothing_may_change(config, finished):
   config.log.tensorboard = True
   config.evaluation.data = ('roxford5k',)
   config.old.path = 'moved'
+  config.shard_classes = True
 
   require_same_run(finished, config)
 

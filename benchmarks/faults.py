@@ -1,25 +1,241 @@
-import argparse, os, pathlib, sys, time, json
-folder = pathlib.Path(sys.argv[1]).absolute()
-os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder/'compiled')
-os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
-import advbct_jax.api, advbct_jax.experiment, advbct_jax.data.records
-from tests.faults.commands import COMMANDS, make_small, write_inputs
-from tests.faults.forked import Forked, run_line
-from tests.faults.scenario import *
-make_small()
-def run(line):
-  status, s = Forked(run_line(line), inputs, folder/'inputs.txt').end()
-  print(line, status, round(s,2), flush=True)
-inputs = folder/'inputs'
-inputs.mkdir(parents=True)
-os.chdir(inputs)
-write_inputs(run)
-os.chdir('/')
-for c in COMMANDS:
-  us=[]
-  try:
-    for n in (0,1):
-      us.append(run_undisturbed(c, inputs, folder/f'{c.name}-{n}'))
-    a,b=(u.outputs for u in us)
-    print(c.name, [round(u.seconds,2) for u in us], sorted(k for k in a.keys()|b.keys() if a.get(k)!=b.get(k)), len(a), flush=True)
-  except RuntimeError as e: print(c.name, e, flush=True)
+"""Kills, stops and interrupts every command at random moments.
+
+  python -m benchmarks.faults FOLDER [--faults=12 --seed=0 --only=train,embed]
+
+Each command runs on tiny inputs, twice undisturbed, to see that it always
+leaves the same. Then it is hit up to three times one after the other: by
+SIGKILL, SIGTERM or SIGINT at a moment within the seconds that it takes. Then
+the same line is run in peace. It has survived if that ends well and leaves what
+the undisturbed one left, bit for bit (`tests/faults/outputs.py` says what is
+compared); it is lost if it does not end well, and differs if it leaves
+something else. The time lost by a fault is what all runs took together, more
+than the undisturbed one, a fault; without the seconds that Python and its
+imports take, since all processes are forked from one that has imported them.
+
+With --damage, files of each kind are cut short and bits of them flipped, and it
+is counted whether that is noticed by what reads them.
+
+Killed itself, the same line goes on where it stopped: FOLDER has the results.
+What was lost or differs is left in FOLDER, with all that was said.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+
+# At most so many faults one after the other.
+_IN_A_ROW = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Reads the command line, and prints the table."""
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser.add_argument('folder', type=pathlib.Path)
+  parser.add_argument(
+    '--faults', type=int, default=12, help='of each command (%(default)s)'
+  )
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--only', default='', help='commands, with commas')
+  parser.add_argument(
+    '--damage', type=int, default=0, help='damages of each kind of file'
+  )
+  flags = parser.parse_args(arguments)
+  folder = flags.folder.absolute()
+  folder.mkdir(parents=True, exist_ok=True)
+  # What was compiled once is not compiled in each process. LLVM's passes
+  # take the most of it, and a fault is the same without them.
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder / 'compiled')
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+  # Only now, for JAX reads these when it is imported.
+  from tests.faults.commands import make_small
+
+  make_small()
+  inputs = _make_inputs(folder)
+  if flags.damage:
+    _measure_damage(folder, inputs, flags.seed, flags.damage)
+  else:
+    only = [name for name in flags.only.split(',') if name]
+    _measure_faults(folder, inputs, flags.seed, flags.faults, only)
+
+
+def _make_inputs(folder: pathlib.Path) -> pathlib.Path:
+  """What the commands work on, made once."""
+  from tests.faults.commands import write_inputs
+  from tests.faults.forked import Forked, run_line
+
+  inputs, begun = folder / 'inputs', folder / 'inputs.begun'
+  if inputs.exists():
+    return inputs
+  shutil.rmtree(begun, ignore_errors=True)
+  begun.mkdir()
+
+  def run(line: str) -> None:
+    log = folder / 'inputs.txt'
+    status, _ = Forked(run_line(line), begun, log).end()
+    if status:
+      sys.exit(f'{line}: status {status}; see {log}')
+
+  write_inputs(begun, run)
+  begun.rename(inputs)
+  return inputs
+
+
+def _measure_faults(
+  folder: pathlib.Path,
+  inputs: pathlib.Path,
+  seed: int,
+  faults: int,
+  only: Sequence[str],
+) -> None:
+  from tests.faults.commands import COMMANDS
+  from tests.faults.scenario import Outcome, Undisturbed, disturb
+  from tests.faults.scenario import run_undisturbed
+
+  results = folder / 'results.jsonl'
+  rows = []
+  for command in COMMANDS:
+    if only and command.name not in only:
+      continue
+    known = [line for line in _read(results) if line['command'] == command.name]
+    place = folder / command.name.replace(' ', '_')
+    undisturbed = [
+      Undisturbed(line['outputs'], line['seconds'])
+      for line in known
+      if 'outputs' in line
+    ]
+    while len(undisturbed) < 2:
+      found = run_undisturbed(command, inputs, _new(place))
+      undisturbed.append(found)
+      _append(results, command.name, dataclasses.asdict(found))
+    if undisturbed[0].outputs != undisturbed[1].outputs:
+      sys.exit(f'{command.name}: leaves something else each time')
+    outcomes = [Outcome(**line) for line in known if 'faults' in line]
+    while sum(len(outcome.faults) for outcome in outcomes) < faults:
+      left = faults - sum(len(outcome.faults) for outcome in outcomes)
+      number = seed + len(outcomes)
+      outcome = disturb(
+        command,
+        undisturbed[1],
+        inputs,
+        _new(place.with_name(f'{place.name}.{number}')),
+        number,
+        min(left, _IN_A_ROW),
+      )
+      outcomes.append(outcome)
+      _append(results, command.name, dataclasses.asdict(outcome))
+      if outcome.lost or outcome.differing:
+        print(f'{outcome}', file=sys.stderr)
+    rows.append((command.name, outcomes, undisturbed[1].seconds))
+    print(f'{command.name}: done', file=sys.stderr)
+  for line in _table(rows):
+    print(line)
+
+
+def _table(rows: Sequence[tuple]) -> Iterator[str]:
+  """The table of docs/reliability.md."""
+  head = (
+    *('command', 'undisturbed', 'faults', 'survived', 'lost', 'differing'),
+    'time lost by a fault',
+  )
+  yield f'| {" | ".join(head)} |'
+  yield f'| --- |{" ---: |" * (len(head) - 1)}'
+  totals = np.zeros(4, int)
+  shares = []
+  for name, outcomes, seconds in rows:
+    counts = np.zeros(4, int)
+    lost = []
+    for outcome in outcomes:
+      hits = len(outcome.faults)
+      well = not outcome.lost and not outcome.differing
+      counts += hits * np.array(
+        [1, well, bool(outcome.lost), bool(outcome.differing)]
+      )
+      if hits:
+        lost.append((outcome.seconds - seconds) / hits)
+    median = float(np.median(lost))
+    shares.append(median / seconds)
+    totals += counts
+    yield (
+      f'| {name} | {seconds:.1f} s | {" | ".join(map(str, counts))} | '
+      f'{median:.1f} s ({median / seconds:.0%}) |'
+    )
+  yield (
+    f'| **all** | | {" | ".join(map(str, totals))} | '
+    f'{np.median(shares):.0%} |'
+  )
+
+
+def _measure_damage(
+  folder: pathlib.Path, inputs: pathlib.Path, seed: int, count: int
+) -> None:
+  """Prints what is noticed of each kind of file."""
+  from tests.faults.damage import KINDS, damage, prepare
+  from tests.faults.forked import Forked, run_line
+
+  place = _new(folder / 'damage') / 'place'
+  shutil.copytree(inputs, place)
+  log = folder / 'damage.txt'
+
+  def run(line: str) -> None:
+    status, _ = Forked(run_line(line), place, log).end()
+    if status:
+      sys.exit(f'{line}: status {status}; see {log}')
+
+  prepare(run)
+  print('| file | damaged | noticed | meant nothing | unnoticed |')
+  print('| --- | ---: | ---: | ---: | ---: |')
+  for kind in KINDS:
+    found = folder / 'damage.json'
+
+    def look() -> None:
+      done = damage(kind, seed, count)  # noqa: B023
+      found.write_text(json.dumps([one.__dict__ for one in done]))  # noqa: B023
+
+    status, _ = Forked(look, place, log).end()
+    if status:
+      sys.exit(f'{kind.name}: status {status}; see {log}')
+    done = json.loads(found.read_text())
+    results = [one['result'] for one in done]
+    known = [results.count(name) for name in ('noticed', 'the same')]
+    print(
+      f'| {kind.name} | {len(results)} | {" | ".join(map(str, known))} | '
+      f'{len(results) - sum(known)} |',
+      flush=True,
+    )
+    for one in done:
+      if one['result'] not in ('noticed', 'the same'):
+        print(one, file=sys.stderr)
+
+
+def _new(folder: pathlib.Path) -> pathlib.Path:
+  """A folder that is not there, whatever a killed run has left of it."""
+  shutil.rmtree(folder, ignore_errors=True)
+  folder.mkdir()
+  return folder
+
+
+def _append(results: pathlib.Path, name: str, fields: dict) -> None:
+  with results.open('a') as file:
+    file.write(json.dumps({'command': name, **fields}) + '\n')
+
+
+def _read(results: pathlib.Path) -> Iterator[dict]:
+  """What is done already; a kill may have cut the last line short."""
+  lines = results.read_text().splitlines() if results.exists() else []
+  for line in lines:
+    try:
+      yield json.loads(line)
+    except ValueError:
+      continue
+
+
+if __name__ == '__main__':
+  main()

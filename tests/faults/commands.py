@@ -11,6 +11,8 @@ import pathlib
 import shutil
 from unittest import mock
 
+import numpy as np
+
 from advbct_jax.convert import vector_rows
 from advbct_jax.drawn_landmarks.data_set import draw_landmarks
 from advbct_jax.embeddings.extract import extract
@@ -80,7 +82,7 @@ COMMANDS = (
     'evaluate --old=set/old --new=set/new --data=vectors:set '
     '--workdir=judged --refresh=fixed,auto,cascade:5',
   ),
-  Command('refresh plan', 'refresh plan set/old/train set/new/train'),
+  Command('refresh plan', 'refresh plan many/old.npz many/new.npz'),
   Command('compare', 'compare --config=grid.py --workdir=grid --jobs=2'),
   Command('tables', 'tables grid_done/results.json tables'),
   Command('chain', 'chain --config=chain.py --workdir=links'),
@@ -100,7 +102,7 @@ COMMANDS = (
     done=_WRITTEN_ONCE,
   ),
   Command('prepare check', 'prepare check landmarks --out=checked.csv'),
-  Command('prepare landmarks', 'prepare landmarks drawn --sheet=sheet.png'),
+  Command('prepare landmarks', 'prepare landmarks drawn'),
   Command(
     'convert to-store',
     'convert to-store files/new/train.npz stored --encoder=ours',
@@ -133,25 +135,40 @@ def make_small() -> None:
   mock.patch.object(vector_rows, 'DEFAULT_CHUNK_ROWS', _CHUNK_ROWS).start()
 
 
-def write_inputs(run: Callable[[str], None]) -> None:
-  """Fills the working directory with what the commands' lines name.
+def write_inputs(folder: pathlib.Path, run: Callable[[str], None]) -> None:
+  """Fills a folder with what the commands' lines name.
 
   Args:
-    run: runs a line.
+    folder: which one.
+    run: runs a line in it.
   """
   for name, text in _CONFIGS.items():
-    pathlib.Path(name).write_text(text)
-  write_landmarks(pathlib.Path('landmarks'))
-  for image in pathlib.Path('landmarks/train').rglob('*.jpg'):
-    photo = pathlib.Path('photos', image.name[:2], image.name)
+    (folder / name).write_text(text)
+  write_landmarks(folder / 'landmarks')
+  for image in (folder / 'landmarks/train').rglob('*.jpg'):
+    photo = folder / 'photos' / image.name[:2] / image.name
     photo.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(image, photo)
-  write_files(pathlib.Path('files'), old_width=NEW_WIDTH)
+  write_files(folder / 'files', old_width=NEW_WIDTH)
+  _write_pairs(folder / 'many', 300)
   run('prepare vectors files/old files/new set')
   run('train --config=tiny.py --workdir=encoder')
   run('convert to-pytorch encoder weights.safetensors')
   run('adapters fit set/new/train set/old/train adapter')
   run('compare --config=grid.py --workdir=grid_done --jobs=2')
   # What the commands are to make themselves.
-  for folder in ('encoder/embeddings', 'encoder/old/embeddings'):
-    shutil.rmtree(folder)
+  for name in ('encoder/embeddings', 'encoder/old/embeddings'):
+    shutil.rmtree(folder / name)
+
+
+def _write_pairs(folder: pathlib.Path, count: int) -> None:
+  """Two encoders' vectors of so many things, as files."""
+  folder.mkdir()
+  new = np.random.default_rng(0).normal(size=(count, NEW_WIDTH))
+  old = new + np.random.default_rng(1).normal(size=new.shape) / 4
+  for name, vectors in (('new', new), ('old', old)):
+    np.savez(
+      folder / f'{name}.npz',
+      embeddings=vectors.astype(np.float32),
+      ids=np.array([f'{row}.txt' for row in range(count)]),
+    )

@@ -84,7 +84,9 @@ def _read_service_index() -> Any:
 def _read_records() -> Any:
   sets = open_image_sets(find_data('gldv2:records'), 10**6)
   return [
-    image_set.images[row] for image_set in sets.values() for row in range(8)
+    image_set.images[row]
+    for image_set in sets.values()
+    for row in range(len(image_set))
   ]
 
 
@@ -106,6 +108,20 @@ KINDS = (
   ),
   Kind('records', 'records/gldv2/1.0.0/*record*', _read_records),
 )
+
+
+def prepare(run: Callable[[str], None]) -> None:
+  """Makes what is damaged and isn't among the inputs.
+
+  Args:
+    run: runs a line.
+  """
+  run(
+    'evaluate --old=encoder/old --new=encoder --data=tiny:landmarks '
+    '--workdir=judged --batch_size=8'
+  )
+  run('convert to-faiss set/new/train service.faiss --kind=hnsw --noreport')
+  run('prepare records gldv2:landmarks records')
 
 
 def damage(kind: Kind, seed: int, count: int) -> list[Damage]:

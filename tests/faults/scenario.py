@@ -20,7 +20,6 @@ class Undisturbed:
 
   Attributes:
     outputs: see `describe_outputs`.
-    said: what it prints at its end, where that is all that it makes.
     seconds: that it takes.
   """
 
@@ -127,7 +126,7 @@ def disturb(
 
 def _copy(inputs: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
   place = folder / 'place'
-  shutil.copytree(inputs, place)
+  shutil.copytree(inputs, place, symlinks=True)
   return place
 
 

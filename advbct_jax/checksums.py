@@ -14,6 +14,12 @@ from advbct_jax.atomic_files import write_text
 NAME = 'SHA256SUMS'
 
 
+def digest_file(path: pathlib.Path) -> str:
+  """The SHA-256 of a file, as hexadecimal digits."""
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
 def write_checksums(folder: pathlib.Path) -> None:
   """Notes the files of a folder, which no longer change.
 
@@ -21,7 +27,7 @@ def write_checksums(folder: pathlib.Path) -> None:
     folder: whose files are read once.
   """
   lines = [
-    f'{_digest(folder / name)}  {name}\n' for name in _file_names(folder)
+    f'{digest_file(folder / name)}  {name}\n' for name in _file_names(folder)
   ]
   write_text(folder / NAME, ''.join(lines))
 
@@ -49,7 +55,7 @@ def find_damage(folder: pathlib.Path) -> str | None:
       return f'{name} is missing'
     if name not in noted:
       return f'{name} is not in {NAME}'
-    if _digest(folder / name) != noted[name]:
+    if digest_file(folder / name) != noted[name]:
       return f'{name} was changed'
   return None
 
@@ -58,8 +64,3 @@ def _file_names(folder: pathlib.Path) -> list[str]:
   paths = (path for path in folder.rglob('*') if path.is_file())
   names = (path.relative_to(folder).as_posix() for path in paths)
   return sorted(name for name in names if name != NAME)
-
-
-def _digest(path: pathlib.Path) -> str:
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -56,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
   # Only now, for JAX reads these when it is imported.
   from tests.faults.commands import make_small
+  from tests.faults.forked import import_commands
 
+  import_commands()
   make_small()
   inputs = _make_inputs(folder)
   if flags.damage:
@@ -96,8 +98,12 @@ def _measure_faults(
   only: Sequence[str],
 ) -> None:
   from tests.faults.commands import COMMANDS
-  from tests.faults.scenario import Outcome, Undisturbed, disturb
-  from tests.faults.scenario import run_undisturbed
+  from tests.faults.scenario import (
+    Outcome,
+    Undisturbed,
+    disturb,
+    run_undisturbed,
+  )
 
   results = folder / 'results.jsonl'
   rows = []
@@ -168,8 +174,7 @@ def _table(rows: Sequence[tuple]) -> Iterator[str]:
       f'{median:.1f} s ({median / seconds:.0%}) |'
     )
   yield (
-    f'| **all** | | {" | ".join(map(str, totals))} | '
-    f'{np.median(shares):.0%} |'
+    f'| **all** | | {" | ".join(map(str, totals))} | {np.median(shares):.0%} |'
   )
 
 

@@ -88,9 +88,7 @@ COMMANDS = (
   Command('chain', 'chain --config=chain.py --workdir=links'),
   Command('adapters fit', 'adapters fit ridge set/new/train set/old/train fit'),
   Command('adapters apply', 'adapters apply adapter set/new/train mapped'),
-  Command(
-    'prepare own', 'prepare own photos own', done=_WRITTEN_ONCE
-  ),
+  Command('prepare own', 'prepare own photos own', done=_WRITTEN_ONCE),
   Command(
     'prepare records',
     'prepare records gldv2:landmarks records',

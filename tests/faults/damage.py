@@ -104,7 +104,9 @@ KINDS = (
   Kind('service index', 'service.faiss', _read_service_index),
   Kind('adapter', 'adapter/*', lambda: load_adapter('adapter').parameters),
   Kind(
-    'weights', 'weights.safetensors', lambda: read_tensors('weights.safetensors')
+    'weights',
+    'weights.safetensors',
+    lambda: read_tensors('weights.safetensors'),
   ),
   Kind('records', 'records/gldv2/1.0.0/*record*', _read_records),
 )

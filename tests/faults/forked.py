@@ -7,6 +7,7 @@ has not asked JAX for devices, can be forked for each command.
 import atexit
 from collections.abc import Callable
 import contextlib
+import importlib
 import os
 import pathlib
 import select
@@ -18,8 +19,32 @@ import traceback
 
 from advbct_jax import commands
 
+# What commands import when they begin.
+_IMPORTED = (
+  'api',
+  'adapters.mapping',
+  'chains.run',
+  'comparison.cell',
+  'comparison.report',
+  'convert.faiss_export',
+  'convert.from_pytorch',
+  'convert.to_pytorch',
+  'data.data_check',
+  'data.own_images',
+  'data.records',
+  'experiment',
+  'refresh.plan',
+  'training.run_stores',
+)
 # Nothing here takes a minute by itself; what takes longer hangs.
 _PATIENCE = 120.0
+
+
+def import_commands() -> None:
+  """Imports what commands would, each anew, in forked processes."""
+  for name in _IMPORTED:
+    importlib.import_module(f'advbct_jax.{name}')
+  import matplotlib.pyplot  # noqa: F401
 
 
 class Forked:
@@ -31,7 +56,10 @@ class Forked:
   """
 
   def __init__(
-    self, function: Callable[[], object], folder: pathlib.Path, log: pathlib.Path
+    self,
+    function: Callable[[], object],
+    folder: pathlib.Path,
+    log: pathlib.Path,
   ):
     """Starts it.
 

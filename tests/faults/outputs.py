@@ -68,7 +68,9 @@ def _read(path: pathlib.Path) -> bytes:
     if path.suffix == '.jsonl'
     else [path.read_text()]
   )
-  return json.dumps([_without_times(json.loads(line)) for line in lines]).encode()
+  return json.dumps(
+    [_without_times(json.loads(line)) for line in lines]
+  ).encode()
 
 
 def _without_times(value: Any) -> Any:

@@ -27,8 +27,13 @@ import os
 import pathlib
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+  from tests.faults.commands import Command
+  from tests.faults.scenario import Undisturbed
 
 # At most so many faults one after the other.
 _IN_A_ROW = 3
@@ -46,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument(
     '--damage', type=int, default=0, help='damages of each kind of file'
   )
+  parser.add_argument(
+    '--special', action='store_true', help='faults that are no signals'
+  )
   flags = parser.parse_args(arguments)
   folder = flags.folder.absolute()
   folder.mkdir(parents=True, exist_ok=True)
@@ -61,10 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
   import_commands()
   make_small()
   inputs = _make_inputs(folder)
+  only = [name for name in flags.only.split(',') if name]
   if flags.damage:
     _measure_damage(folder, inputs, flags.seed, flags.damage)
+  elif flags.special:
+    _meet_special(folder, inputs, flags.seed, only)
   else:
-    only = [name for name in flags.only.split(',') if name]
     _measure_faults(folder, inputs, flags.seed, flags.faults, only)
 
 
@@ -98,38 +108,23 @@ def _measure_faults(
   only: Sequence[str],
 ) -> None:
   from tests.faults.commands import COMMANDS
-  from tests.faults.scenario import (
-    Outcome,
-    Undisturbed,
-    disturb,
-    run_undisturbed,
-  )
+  from tests.faults.scenario import Outcome, disturb
 
   results = folder / 'results.jsonl'
   rows = []
   for command in COMMANDS:
     if only and command.name not in only:
       continue
+    place = _place_of(folder, command)
+    undisturbed = _run_undisturbed(folder, inputs, command)
     known = [line for line in _read(results) if line['command'] == command.name]
-    place = folder / command.name.replace(' ', '_')
-    undisturbed = [
-      Undisturbed(line['outputs'], line['seconds'])
-      for line in known
-      if 'outputs' in line
-    ]
-    while len(undisturbed) < 2:
-      found = run_undisturbed(command, inputs, _new(place))
-      undisturbed.append(found)
-      _append(results, command.name, dataclasses.asdict(found))
-    if undisturbed[0].outputs != undisturbed[1].outputs:
-      sys.exit(f'{command.name}: leaves something else each time')
     outcomes = [Outcome(**line) for line in known if 'faults' in line]
     while sum(len(outcome.faults) for outcome in outcomes) < faults:
       left = faults - sum(len(outcome.faults) for outcome in outcomes)
       number = seed + len(outcomes)
       outcome = disturb(
         command,
-        undisturbed[1],
+        undisturbed,
         inputs,
         _new(place.with_name(f'{place.name}.{number}')),
         number,
@@ -139,10 +134,71 @@ def _measure_faults(
       _append(results, command.name, dataclasses.asdict(outcome))
       if outcome.lost or outcome.differing:
         print(f'{outcome}', file=sys.stderr)
-    rows.append((command.name, outcomes, undisturbed[1].seconds))
+    rows.append((command.name, outcomes, undisturbed.seconds))
     print(f'{command.name}: done', file=sys.stderr)
   for line in _table(rows):
     print(line)
+
+
+def _run_undisturbed(
+  folder: pathlib.Path, inputs: pathlib.Path, command: 'Command'
+) -> 'Undisturbed':
+  """What a command leaves each time, and how long it takes the second time."""
+  from tests.faults.scenario import Undisturbed, run_undisturbed
+
+  results = folder / 'results.jsonl'
+  found = [
+    Undisturbed(line['outputs'], line['seconds'])
+    for line in _read(results)
+    if line['command'] == command.name and 'outputs' in line
+  ]
+  while len(found) < 2:
+    found.append(
+      run_undisturbed(command, inputs, _new(_place_of(folder, command)))
+    )
+    _append(results, command.name, dataclasses.asdict(found[-1]))
+  if found[0].outputs != found[1].outputs:
+    sys.exit(f'{command.name}: leaves something else each time')
+  return found[1]
+
+
+def _place_of(folder: pathlib.Path, command: 'Command') -> pathlib.Path:
+  return folder / command.name.replace(' ', '_')
+
+
+def _meet_special(
+  folder: pathlib.Path, inputs: pathlib.Path, seed: int, only: Sequence[str]
+) -> None:
+  """Prints how many commands get over each fault that is no signal."""
+  from tests.faults.commands import COMMANDS
+  from tests.faults.special import SPECIAL, meet
+
+  results = folder / 'special.jsonl'
+  print('| fault | commands | survived |')
+  print('| --- | ---: | ---: |')
+  for fault, (_, names) in SPECIAL.items():
+    met = well = 0
+    for command in COMMANDS:
+      if command.name not in names or (only and command.name not in only):
+        continue
+      known = [
+        line['problem']
+        for line in _read(results)
+        if (line['command'], line['fault']) == (command.name, fault)
+      ]
+      if known:
+        [problem] = known
+      else:
+        undisturbed = _run_undisturbed(folder, inputs, command)
+        place = _new(folder / f'{fault}, {command.name}'.replace(' ', '_'))
+        problem = meet(fault, command, undisturbed, inputs, place, seed)
+        fields = {'fault': fault, 'problem': problem}
+        _append(results, command.name, fields)
+      met += 1
+      well += not problem
+      if problem:
+        print(f'{fault}, {command.name}: {problem}', file=sys.stderr)
+    print(f'| {fault} | {met} | {well} |', flush=True)
 
 
 def _table(rows: Sequence[tuple]) -> Iterator[str]:

@@ -58,7 +58,7 @@ def run_undisturbed(
   Raises:
     RuntimeError: if it fails.
   """
-  place = _copy(inputs, folder)
+  place = copy_inputs(inputs, folder)
   status, seconds = Forked(
     run_line(command.line), place, folder / 'log.txt'
   ).end()
@@ -85,7 +85,7 @@ def disturb(
     seed: of signals and moments.
     faults: how many at most; fewer where it ends before.
   """
-  place = _copy(inputs, folder)
+  place = copy_inputs(inputs, folder)
   draws = random.Random(f'{command.name} {seed}')
   met: list[tuple[str, float]] = []
   total, lost, differing = 0.0, '', []
@@ -107,13 +107,7 @@ def disturb(
     if status and command.done not in said.rpartition('error:')[2]:
       lost = f'status {status}: {said[-400:]}'
     else:
-      there = _look(place, folder)
-      wanted = undisturbed.outputs
-      differing = sorted(
-        name
-        for name in there.keys() | wanted.keys()
-        if there.get(name) != wanted.get(name)
-      )
+      differing = compare(undisturbed, place, folder)
   except TimeoutError as error:
     lost = str(error)
   left = leftovers(place)
@@ -124,7 +118,20 @@ def disturb(
   )
 
 
-def _copy(inputs: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+def compare(
+  undisturbed: Undisturbed, place: pathlib.Path, folder: pathlib.Path
+) -> list[str]:
+  """Names what is there, or is not, or is other than undisturbed."""
+  there, wanted = _look(place, folder), undisturbed.outputs
+  return sorted(
+    name
+    for name in there.keys() | wanted.keys()
+    if there.get(name) != wanted.get(name)
+  )
+
+
+def copy_inputs(inputs: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+  """Copies the inputs into a folder; returns the copy."""
   place = folder / 'place'
   shutil.copytree(inputs, place, symlinks=True)
   return place

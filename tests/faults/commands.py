@@ -105,7 +105,11 @@ COMMANDS = (
     'convert to-store',
     'convert to-store files/new/train.npz stored --encoder=ours',
   ),
-  Command('convert from-store', 'convert from-store set/new/train out.npz'),
+  Command(
+    'convert from-store',
+    'convert from-store set/new/train out.npz',
+    done=_WRITTEN_ONCE,
+  ),
   Command(
     'convert to-faiss',
     'convert to-faiss set/new/train index.faiss --kind=hnsw --noreport',

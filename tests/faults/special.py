@@ -184,7 +184,9 @@ def worker_dies(setting: Setting) -> None:
   while not killed and not process.wait(0.05):
     for child in _children(process.pid):
       # Grain's, rather than Python's tracker of shared memory.
-      if b'spawn_main' in child.joinpath('cmdline').read_bytes():
+      with contextlib.suppress(OSError):
+        started = (child / 'cmdline').read_bytes()
+      if b'multiprocessing' in started and b'tracker' not in started:
         os.kill(int(child.name), signal.SIGKILL)
         killed = True
   status, _ = process.end()

@@ -92,7 +92,7 @@ _OF_TENSORSTORE = re.compile(
 
 
 def system_reason(error: BaseException | None) -> str:
-  """What the operating system has refused TensorStore; empty for other errors.
+  r"""What the operating system has refused TensorStore; empty for others.
 
   >>> system_reason(ValueError(
   ...   'Error writing local file "/runs/x": [os_error_code=\'28\']'

@@ -134,6 +134,8 @@ def _measure_faults(
       _append(results, command.name, dataclasses.asdict(outcome))
       if outcome.lost or outcome.differing:
         print(f'{outcome}', file=sys.stderr)
+      if outcome.lost and not outcome.faults:
+        sys.exit(f'{command.name}: fails by itself')
     rows.append((command.name, outcomes, undisturbed.seconds))
     print(f'{command.name}: done', file=sys.stderr)
   for line in _table(rows):

@@ -42,7 +42,7 @@ _PATIENCE = 120.0
 
 def import_commands() -> None:
   """Imports what commands would, each anew, in forked processes."""
-  for name in _IMPORTED:
+  for name in (*_IMPORTED, *(f'commands.{name}' for name in commands.COMMANDS)):
     importlib.import_module(f'advbct_jax.{name}')
   import matplotlib.pyplot  # noqa: F401
 

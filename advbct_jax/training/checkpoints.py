@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 
 from advbct_jax.checksums import find_damage, write_checksums
 from advbct_jax.data.decoding import MAX_PIXELS
+from advbct_jax.embeddings.chunk_files import PATIENCE_SECONDS
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError, brief_reason
 from advbct_jax.literal_paths import literal_path
@@ -93,7 +94,8 @@ class Checkpoints:
         keep_period=keep_every_steps or None,
         cleanup_tmp_directories=True,
         async_options=ocp.AsyncOptions(
-          post_finalization_callback=self._write_checksums
+          timeout_secs=PATIENCE_SECONDS,
+          post_finalization_callback=self._write_checksums,
         ),
       ),
     )

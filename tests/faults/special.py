@@ -236,6 +236,12 @@ SPECIAL: dict[str, tuple[Callable[[Setting], None], tuple[str, ...]]] = {
 }
 
 
+def special_faults() -> list[str]:
+  """Those that this process can make: to mount takes rights."""
+  mounting = ('disk full', 'the data cannot be written to')
+  return [name for name in SPECIAL if name not in mounting or can_mount()]
+
+
 def meet(
   fault: str,
   command: Command,

@@ -14,6 +14,7 @@ from advbct_jax.errors import (
   DivergedError,
   InputError,
   StoppedError,
+  brief_reason,
   system_reason,
 )
 
@@ -93,9 +94,13 @@ def _exit(message: object, status: int) -> None:
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:
-  # A full disk is raised too, and each thread of Orbax tells its way to it.
-  if record.exc_info and system_reason(record.exc_info[1]):
-    return False
+  # Of a full disk each thread of Orbax tells its way to it, in a page.
+  error = record.exc_info and record.exc_info[1]
+  if isinstance(error, Exception) and (
+    isinstance(error, OSError) or system_reason(error)
+  ):
+    record.msg, record.args = brief_reason(error), ()
+    record.exc_info = record.exc_text = None
   return not record.getMessage().startswith(_NOISE)
 
 

@@ -56,11 +56,12 @@ class Setting:
   def require_line(self, status: int, *wanted: str) -> None:
     """Requires that the command ended with one line that names something."""
     said = self.log.read_text(errors='replace')
-    # What the command says itself; TensorStore may have had its say before.
-    line = said.strip().rpartition('\n')[2]
+    # What the command says itself; TensorStore and Orbax have their say, too.
+    lines = [line for line in said.splitlines() if line.startswith('error: ')]
+    line = lines[-1] if lines else ''
     if (
       not status
-      or not line.startswith('error: ')
+      or not line
       or len(line) > _LONGEST_LINE
       or not all(part in line for part in wanted)
     ):

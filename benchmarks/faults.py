@@ -15,6 +15,8 @@ imports take, since all processes are forked from one that has imported them.
 With --damage, files of each kind are cut short and bits of them flipped, and it
 is counted whether that is noticed by what reads them.
 
+With --cost, the checksums of a checkpoint are timed beside reading it.
+
 Killed itself, the same line goes on where it stopped: FOLDER has the results.
 What was lost or differs is left in FOLDER, with all that was said.
 """
@@ -54,9 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument(
     '--special', action='store_true', help='faults that are no signals'
   )
+  parser.add_argument(
+    '--cost', type=int, default=0, help='megabytes of a checkpoint to time'
+  )
   flags = parser.parse_args(arguments)
   folder = flags.folder.absolute()
   folder.mkdir(parents=True, exist_ok=True)
+  if flags.cost:
+    _measure_cost(_new(folder / 'cost'), flags.cost)
+    return
   # What was compiled once is not compiled in each process. LLVM's passes
   # take the most of it, and a fault is the same without them.
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(folder / 'compiled'))
@@ -277,6 +285,32 @@ def _measure_damage(
     for one in done:
       if one['result'] not in ('noticed', 'the same'):
         print(one, file=sys.stderr)
+
+
+def _measure_cost(workdir: pathlib.Path, megabytes: int) -> None:
+  """Prints what the checksums of a checkpoint take."""
+  import jax.numpy as jnp
+
+  from advbct_jax.checksums import find_damage, write_checksums
+  from advbct_jax.training.checkpoints import load_trained, save_state
+  from advbct_jax.training.state import TrainState
+  from benchmarks.timing import spread, time_in_turns
+
+  draws = np.random.default_rng(0)
+  numbers = draws.normal(size=megabytes * 250_000).astype(np.float32)
+  save_state(workdir, TrainState(jnp.asarray(1), {'layer': numbers}, {}, {}))
+  state = workdir / 'checkpoints/1/state'
+  seconds = time_in_turns(
+    {
+      'writing its checksums': lambda: write_checksums(state),
+      'checking them': lambda: find_damage(state),
+      'reading it, checked': lambda: load_trained(workdir).params,
+    },
+    rounds=5,
+  )
+  print(f'a checkpoint of {megabytes} MB, in seconds (quartiles):')
+  for name, values in seconds.items():
+    print(f'  {name}: {spread(values, 2)}')
 
 
 def _new(folder: pathlib.Path) -> pathlib.Path:

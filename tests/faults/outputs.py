@@ -1,6 +1,7 @@
 """What a command has left, without what tells of time.
 
-Checkpoints and the chunks of stores are compared by their arrays: Orbax's files
+Records are compared as what they say: in which order protobuf writes the fields
+of one is up to each process. Checkpoints and the chunks of stores are compared by their arrays: Orbax's files
 of the same arrays differ in names and dates. Of a run the newest checkpoint
 counts, since a signal saves one of its own.
 """
@@ -10,8 +11,10 @@ import json
 import pathlib
 from typing import Any
 
+from array_record.python import array_record_module
 import jax
 import numpy as np
+from tensorflow_datasets.proto import tf_example_pb2
 
 from advbct_jax.embeddings.store import open_store
 from advbct_jax.training.checkpoints import load_trained
@@ -61,6 +64,12 @@ def _is_left_out(place: pathlib.Path) -> bool:
 
 
 def _read(path: pathlib.Path) -> bytes:
+  if '.array_record-' in path.name:
+    reader = array_record_module.ArrayRecordReader(str(path))
+    examples = map(tf_example_pb2.Example.FromString, reader.read_all())
+    return b''.join(
+      example.SerializeToString(deterministic=True) for example in examples
+    )
   if path.suffix not in ('.json', '.jsonl'):
     return path.read_bytes()
   lines = (

@@ -9,17 +9,18 @@ import dataclasses
 import hashlib
 import pathlib
 import random
+import tempfile
 from typing import Any
 
 import jax
 import numpy as np
 
 from advbct_jax.adapters.adapter import load_adapter
+from advbct_jax.convert.stores import vectors_to_store
 from advbct_jax.data.named_sets import find_data, open_image_sets
 from advbct_jax.embeddings.store import open_store
 from advbct_jax.errors import InputError
 from advbct_jax.retrieval.index import read_index
-from advbct_jax.retrieval.index_vectors import read_vectors
 from advbct_jax.training.checkpoints import load_encoder, load_trained
 from advbct_jax.weights.files import read_tensors
 
@@ -77,8 +78,12 @@ def _read_exact_index() -> Any:
 
 
 def _read_service_index() -> Any:
-  vectors = read_vectors(pathlib.Path('service.faiss'))
-  return [*vectors.blocks(0, 1000)]
+  # As a store again, which goes by the card beside the index.
+  with tempfile.TemporaryDirectory() as folder:
+    source = pathlib.Path('service.faiss')
+    return vectors_to_store(
+      [source], pathlib.Path(folder, 'store')
+    ).store.read()
 
 
 def _read_records() -> Any:

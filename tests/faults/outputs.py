@@ -2,8 +2,8 @@
 
 Records are compared as what they say: in which order protobuf writes the fields
 of one is up to each process. Checkpoints and the chunks of stores are compared
-by their arrays: Orbax's files of the same arrays differ in names and dates. Of a
-run the newest checkpoint counts, since a signal saves one of its own.
+by their arrays: Orbax's files of the same arrays differ in names and dates. Of
+a run the newest checkpoint counts, since a signal saves one of its own.
 """
 
 import hashlib

@@ -21,7 +21,7 @@ from tests.faults.commands import COMMANDS, Command
 from tests.faults.forked import Forked, run_line
 from tests.faults.scenario import Undisturbed, compare, copy_inputs
 
-_YEAR = 365 * 24 * 3600.0
+_DAY = 24 * 3600.0
 _LONGEST_LINE = 600
 
 
@@ -115,13 +115,21 @@ def image_cut(setting: Setting) -> None:
 
 
 def clock_jumps(setting: Setting) -> None:
-  """Has the clock jump by up to a year, either way, whenever it is read."""
-  true, draws = time.time, setting.draws
+  """Has the clock jump by a day, either way, at a random moment."""
+  true, began = time.time, time.time()
+  moment = began + setting.draws.uniform(0, setting.undisturbed.seconds)
+  jump = setting.draws.choice((-_DAY, _DAY))
 
-  def jump() -> None:
-    time.time = lambda: true() + draws.uniform(-_YEAR, _YEAR)
+  def read() -> float:
+    now = true()
+    return now + jump if now > moment else now
 
-  status, _ = setting.start(jump).end()
+  def set_clock() -> None:
+    time.time = read
+
+  status, _ = setting.start(set_clock).end()
+  if status:
+    status, _ = setting.start().end()
   _require_done(setting, status)
 
 
@@ -188,6 +196,7 @@ def worker_dies(setting: Setting) -> None:
   while not killed and not process.wait(0.05):
     for child in _children(process.pid):
       # Grain's, rather than Python's tracker of shared memory.
+      started = b''
       with contextlib.suppress(OSError):
         started = (child / 'cmdline').read_bytes()
       if b'multiprocessing' in started and b'tracker' not in started:
@@ -332,12 +341,10 @@ def _steps(checkpoints: pathlib.Path) -> list[int]:
   )
 
 
-def _children(pid: int) -> list[pathlib.Path]:
-  tasks = pathlib.Path(f'/proc/{pid}/task').glob('*/children')
-  with contextlib.suppress(FileNotFoundError):
-    return [
-      pathlib.Path('/proc', child)
-      for task in tasks
-      for child in task.read_text().split()
-    ]
-  return []
+def _children(parent: int) -> Iterator[pathlib.Path]:
+  for process in pathlib.Path('/proc').glob('[0-9]*'):
+    with contextlib.suppress(OSError):
+      # What follows the name, in brackets: the state and the parent.
+      after = (process / 'stat').read_text().rpartition(')')[2].split()
+      if int(after[1]) == parent:
+        yield process

@@ -106,6 +106,7 @@ COMMANDS = (
   Command(
     'convert to-store',
     'convert to-store files/new/train.npz stored --encoder=ours',
+    done=_WRITTEN_ONCE,
   ),
   Command(
     'convert from-store',

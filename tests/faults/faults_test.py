@@ -27,8 +27,9 @@ def measure(tmp_path_factory):
       check=False,
     )
     assert done.returncode == 0, done.stderr
-    rows = [line.strip('| ').split(' | ') for line in done.stdout.splitlines()]
-    return {name: numbers for name, *numbers in rows}, done.stderr
+    rows = [line.split('|')[1:-1] for line in done.stdout.splitlines()]
+    table = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    return table, done.stderr
 
   return run
 

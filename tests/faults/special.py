@@ -199,7 +199,7 @@ def worker_dies(setting: Setting) -> None:
       started = b''
       with contextlib.suppress(OSError):
         started = (child / 'cmdline').read_bytes()
-      if b'multiprocessing' in started and b'tracker' not in started:
+      if b'spawn_main' in started:
         os.kill(int(child.name), signal.SIGKILL)
         killed = True
   status, _ = process.end()

@@ -4,14 +4,19 @@ from collections.abc import Iterator
 import contextlib
 import logging
 import os
-import re
 import signal
 import sys
 import warnings
 
 from absl import logging as absl_logging
 
-from advbct_jax.errors import DivergedError, InputError, StoppedError
+from advbct_jax.errors import (
+  DivergedError,
+  InputError,
+  StoppedError,
+  brief_reason,
+  system_reason,
+)
 
 # Orbax warns each time that a checkpoint is opened for reading alone, as it was
 # told to, and that arrays of NumPy have none of JAX's metadata. Its other
@@ -21,9 +26,6 @@ _NOISE = (
   'CheckpointManagerOptions.read_only=True',
   'Given directory is read only',
   'No jax.Array in TypeHandlerRegistry',
-)
-_OF_TENSORSTORE = re.compile(
-  r'local file "([^"]*)".*\[.*?os_error_code=\'(\d+)\'', re.DOTALL
 )
 
 
@@ -38,7 +40,8 @@ def exit_with_message() -> Iterator[None]:
   traceback.
   """
   absl_logging.set_verbosity(absl_logging.WARNING)
-  absl_logging.get_absl_logger().addFilter(_is_worth_reading)
+  for logger in (absl_logging.get_absl_logger(), logging.getLogger('asyncio')):
+    logger.addFilter(_is_worth_reading)
   try:
     yield
   except InputError as error:
@@ -69,13 +72,10 @@ def exit_with_message() -> Iterator[None]:
       raise
     _exit(fault, 2)
   except ValueError as error:
-    # TensorStore, which Orbax writes with, raises no OSError for what the
-    # operating system has refused it.
-    refused = _OF_TENSORSTORE.search(str(error))
-    if not refused:
+    reason = system_reason(error)
+    if not reason:
       raise
-    place, code = refused.groups()
-    _exit(f'{place}: {os.strerror(int(code))}.', 2)
+    _exit(f'{reason}.', 2)
 
 
 @contextlib.contextmanager
@@ -94,6 +94,13 @@ def _exit(message: object, status: int) -> None:
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:
+  # Of a full disk each thread of Orbax tells its way to it, in a page.
+  error = record.exc_info and record.exc_info[1]
+  if isinstance(error, Exception) and (
+    isinstance(error, OSError) or system_reason(error)
+  ):
+    record.msg, record.args = brief_reason(error), ()
+    record.exc_info = record.exc_text = None
   return not record.getMessage().startswith(_NOISE)
 
 

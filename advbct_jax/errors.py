@@ -1,6 +1,8 @@
 """What ends a command with a message instead of a traceback."""
 
 from collections.abc import Sequence
+import os
+import re
 import reprlib
 from typing import Any
 
@@ -82,7 +84,31 @@ def brief_list(found: Sequence[str], between: str = ', ') -> str:
   return listed
 
 
+# TensorStore, which Orbax writes with, raises no OSError for what the operating
+# system has refused it, and names all its settings.
+_OF_TENSORSTORE = re.compile(
+  r'local file "([^"]*)".*\[.*?os_error_code=\'(\d+)\'', re.DOTALL
+)
+
+
+def system_reason(error: BaseException | None) -> str:
+  r"""What the operating system has refused TensorStore; empty for others.
+
+  >>> system_reason(ValueError(
+  ...   'Error writing local file "/runs/x": [os_error_code=\'28\']'
+  ... ))
+  '/runs/x: No space left on device'
+  """
+  refused = _OF_TENSORSTORE.search(str(error))
+  if not refused:
+    return ''
+  place, code = refused.groups()
+  return f'{place}: {os.strerror(int(code))}'
+
+
 def brief_reason(error: Exception) -> str:
   """What another library says of an error, in a line that is short."""
+  if reason := system_reason(error):
+    return reason
   first = str(error).strip().partition('\n')[0] or type(error).__name__
   return first if len(first) <= 300 else f'{first[:300]} …'

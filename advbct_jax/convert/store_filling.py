@@ -16,7 +16,7 @@ from advbct_jax.convert.vector_files import read_rows
 from advbct_jax.convert.vector_lengths import COSINE, Lengths
 from advbct_jax.convert.vector_rows import VectorRows
 from advbct_jax.embeddings.store import Card, EmbeddingStore
-from advbct_jax.errors import InputError
+from advbct_jax.errors import InputError, brief_reason
 
 # Says in an unfinished store what it is made from.
 INPUTS = 'inputs.json'
@@ -139,7 +139,7 @@ def writing_store(path: pathlib.Path) -> Iterator[None]:
     raise
   except (OSError, ValueError) as error:  # Orbax has both for a full disk.
     raise InputError(
-      f'{path}: the store cannot be written ({error}). Make room and run the '
-      'same command again, which goes on where it stopped, or name another '
-      'place.'
+      f'{path}: the store cannot be written ({brief_reason(error)}). Make room '
+      'and run the same command again, which goes on where it stopped, or name '
+      'another place.'
     ) from error

@@ -15,6 +15,7 @@ import shutil
 import numpy as np
 import tqdm
 
+from advbct_jax.checksums import digest_file
 from advbct_jax.convert.ids_and_labels import spell_classes
 from advbct_jax.convert.store_filling import (
   INPUTS,
@@ -207,7 +208,12 @@ def store_to_files(path: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
       )
       for what, lines in texts.items():
         write_lines(unfinished[beside[what]], lines)
-      write_card(unfinished[out.with_suffix('.json')], store.card)
+      write_card(
+        unfinished[out.with_suffix('.json')],
+        dataclasses.replace(
+          store.card, file_sha256=digest_file(unfinished[out])
+        ),
+      )
       for file in files:
         os.replace(unfinished[file], file)
   except OSError as error:

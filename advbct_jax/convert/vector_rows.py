@@ -7,6 +7,7 @@ import pathlib
 import re
 from typing import Any
 
+from advbct_jax.checksums import digest_file
 from advbct_jax.convert.cards_beside import card_beside
 from advbct_jax.convert.ids_and_labels import (
   read_ids,
@@ -239,6 +240,8 @@ class VectorRows:
         'count': file.count,
         'ids_digest': digest_ids(ids[rows]),
       }
+      if card.file_sha256 is not None:
+        found['file_sha256'] = digest_file(file.path)
       if labels is not None and card.labels_digest is not None:
         found['labels_digest'] = digest_ids(labels[rows])
       for field, value in found.items():

@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import Protocol
 
+from absl import flags
 import grain
 import jax
 import numpy as np
@@ -255,6 +256,9 @@ def _decode(
   if workers:
     batch_bytes = batch_size * math.prod(load.shape)
     require_shared_memory(batch_bytes, workers, len(batches))
+    # Grain asks flags of its own, which no command line here speaks of.
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
     dataset = dataset.mp_prefetch(
       grain.MultiprocessingOptions(num_workers=workers)
     )

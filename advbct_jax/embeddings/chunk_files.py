@@ -17,6 +17,10 @@ from advbct_jax.literal_paths import literal_path
 
 _DIGEST = 'sha256'
 
+# For writing. Orbax gives up after ten minutes by the clock of the day, which
+# may jump.
+PATIENCE_SECONDS = 10**9
+
 
 def write_chunk_file(path: pathlib.Path, embeddings: np.ndarray) -> None:
   """Writes a chunk and reads it back; it appears whole or not at all.
@@ -29,7 +33,9 @@ def write_chunk_file(path: pathlib.Path, embeddings: np.ndarray) -> None:
     InputError: if what was written cannot be read back as it was.
   """
   embeddings = np.ascontiguousarray(embeddings)
-  with ocp.StandardCheckpointer() as checkpointer:
+  with ocp.StandardCheckpointer(
+    async_options=ocp.AsyncOptions(timeout_secs=PATIENCE_SECONDS)
+  ) as checkpointer:
     checkpointer.save(literal_path(path), {'embeddings': embeddings})
   try:
     # Orbax may write a part, warn, and return.

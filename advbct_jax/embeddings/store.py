@@ -44,6 +44,12 @@ UNSAID_COMPUTE_DTYPE = 'float32'
 # 64 MiB at 256 float32 a row.
 DEFAULT_CHUNK_ROWS = 65536
 
+# What cards may differ in that speak of the same vectors.
+_OF_ONE_COPY = ('complete', 'chunk_rows', 'file_sha256')
+
+# A digest of all other fields of a card.
+_SEAL = 'sha256'
+
 # Wider than any encoder's vectors, and more than any gallery has.
 _WIDEST = 2**20
 _MOST_ROWS = 2**40
@@ -77,6 +83,8 @@ class Card:
       They are taken for float32.
     chunk_rows: rows in every chunk but the last.
     complete: whether every chunk is there.
+    file_sha256: of the file of vectors that the card lies beside; None for that
+      of a store, or of a file of an earlier version.
   """
 
   encoder: str
@@ -94,6 +102,7 @@ class Card:
   compute_dtype: str | None = None
   chunk_rows: int = DEFAULT_CHUNK_ROWS
   complete: bool = False
+  file_sha256: str | None = None
 
   def identity(self) -> dict[str, Any]:
     """What tells the encoder that filled a store from others."""
@@ -120,7 +129,7 @@ class Card:
     return [
       f'{name}: {here[name]} here, {there[name]} there'
       for name in here
-      if name not in ('complete', 'chunk_rows') and here[name] != there[name]
+      if name not in _OF_ONE_COPY and here[name] != there[name]
     ]
 
 
@@ -470,10 +479,15 @@ def read_card(path: pathlib.Path) -> Card:
 
   Raises:
     InputError: if it cannot be read, lacks a field, has one that is unknown, or
-      one of a value that cannot be.
+      one of a value that cannot be, or if it was changed since.
   """
   try:
-    card = take_fields(Card, read_json(path))
+    described = read_json(path)
+    # Those of earlier versions have no seal.
+    seal = described.pop(_SEAL, None) if isinstance(described, dict) else None
+    if seal is not None and seal != _seal(described):
+      raise ValueError('it was changed after it was written')
+    card = take_fields(Card, described)
     if (
       not 1 <= card.dimension <= _WIDEST
       or not 1 <= card.chunk_rows <= _MOST_ROWS
@@ -503,4 +517,14 @@ def read_card(path: pathlib.Path) -> Card:
 
 def write_card(path: pathlib.Path, card: Card) -> None:
   """Writes an identity card, which a kill cannot leave half written."""
-  write_text(path, json.dumps(dataclasses.asdict(card), indent=2) + '\n')
+  described = dataclasses.asdict(card)
+  if card.file_sha256 is None:
+    del described['file_sha256']
+  described[_SEAL] = _seal(described)
+  write_text(path, json.dumps(described, indent=2) + '\n')
+
+
+def _seal(described: dict[str, Any]) -> str:
+  return hashlib.sha256(
+    json.dumps(described, sort_keys=True).encode()
+  ).hexdigest()

@@ -14,6 +14,7 @@ equal, so an index is read against the card that is wanted.
 """
 
 from collections.abc import Iterable, Sequence
+import dataclasses
 import os
 import pathlib
 from typing import cast
@@ -22,6 +23,7 @@ import faiss
 import numpy as np
 import tqdm
 
+from advbct_jax.checksums import digest_file
 from advbct_jax.data.images import digest_ids
 from advbct_jax.embeddings.store import Card, read_card, write_card
 from advbct_jax.embeddings.unit_vectors import unit_rows
@@ -161,7 +163,10 @@ def write_index(
     finally:
       vectors.unlink(missing_ok=True)
     write_lines(folder / f'{name}.ids.txt', ids)
-    write_card(folder / f'{name}.json', card)
+    digest = digest_file(folder / f'{name}.faiss')
+    write_card(
+      folder / f'{name}.json', dataclasses.replace(card, file_sha256=digest)
+    )
 
 
 def read_index(
@@ -230,6 +235,7 @@ def read_index(
       f'{len(ids) - 1} in the gallery; it was made for a service, with '
       '--integer_ids. Build the index again.'
     )
+  _require_unchanged(folder / f'{name}.faiss', card.file_sha256)
   return index, ids, card
 
 
@@ -241,6 +247,15 @@ def _require_readable(path: pathlib.Path, count: int) -> None:
     raise InputError(
       f'{path}: {count} vectors were written, {read.ntotal} are read back. '
       'The disk or its file system is damaged; name another place.'
+    )
+
+
+def _require_unchanged(path: pathlib.Path, wanted: str | None) -> None:
+  """Refuses a damaged file: FAISS has no checksums, and reads any vectors."""
+  if wanted and (found := digest_file(path)) != wanted:
+    raise InputError(
+      f'{path}: its SHA-256 is {found}, but its card says {wanted}: it was '
+      'changed or damaged. Build the index again.'
     )
 
 

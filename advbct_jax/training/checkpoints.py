@@ -7,6 +7,7 @@ import inspect
 import json
 import pathlib
 import shlex
+import shutil
 from typing import Any
 
 import jax
@@ -14,7 +15,9 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from advbct_jax.checksums import find_damage, write_checksums
 from advbct_jax.data.decoding import MAX_PIXELS
+from advbct_jax.embeddings.chunk_files import PATIENCE_SECONDS
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError, brief_reason
 from advbct_jax.literal_paths import literal_path
@@ -25,6 +28,12 @@ from advbct_jax.training.state import TrainState
 from advbct_jax.typed_json import read_json
 
 _FOLDER = 'checkpoints'
+# Where those go that were found damaged.
+_DAMAGED = 'damaged_checkpoints'
+# What Orbax calls checkpoints that are not finished.
+_UNFINISHED = '.orbax-checkpoint-tmp'
+# What a checkpoint keeps; beside it Orbax notes times.
+_ITEM = 'state'
 
 # Fields that are younger than some workdirs, as they were taken to be before.
 # The options of methods have been their defaults.
@@ -50,9 +59,9 @@ class Checkpoints:
   """The checkpoints of a run.
 
   A state holds its step, which is the position in the data too. Saving is
-  asynchronous. A checkpoint appears whole or not at all. The first one is read
-  back at once, since a place where nothing can be kept is to be known before
-  days of training; the last one by `wait`.
+  asynchronous. A checkpoint appears whole or not at all, with checksums. The
+  first one is read back at once, since a place where nothing can be kept is to
+  be known before days of training; the last one by `wait`.
   """
 
   def __init__(
@@ -63,14 +72,18 @@ class Checkpoints:
     keep: int,
     keep_every_steps: int,
   ):
-    """Opens the run's checkpoints.
+    """Opens the run's checkpoints; damaged ones at the end are set aside.
 
     Args:
       workdir: of the run.
       every_steps: steps between two checkpoints.
       keep: how many of the latest are kept.
       keep_every_steps: those at its multiples are kept for good; 0 for none.
+
+    Raises:
+      InputError: if all of them are damaged.
     """
+    _set_damaged_aside(workdir)
     self._folder = workdir / _FOLDER
     self._read_back = False
     self._every_steps = every_steps
@@ -80,8 +93,19 @@ class Checkpoints:
         max_to_keep=keep,
         keep_period=keep_every_steps or None,
         cleanup_tmp_directories=True,
+        async_options=ocp.AsyncOptions(
+          timeout_secs=PATIENCE_SECONDS,
+          post_finalization_callback=self._write_checksums,
+        ),
       ),
     )
+
+  def _write_checksums(self) -> None:
+    """Notes what a checkpoint holds that is about to get its name."""
+    if jax.process_index() == 0:
+      for folder in self._folder.iterdir():
+        if _UNFINISHED in folder.name:
+          write_checksums(folder / _ITEM)
 
   @property
   def latest_step(self) -> int | None:
@@ -165,6 +189,47 @@ def latest_step(workdir: pathlib.Path) -> int | None:
   return max(steps, default=None)
 
 
+def _set_damaged_aside(workdir: pathlib.Path) -> None:
+  """Moves the newest checkpoints away until there is one to go on from.
+
+  Raises:
+    InputError: if there is none.
+  """
+  found = ''
+  while (step := latest_step(workdir)) is not None:
+    damage = _find_damage(workdir, step)
+    if damage is None:
+      return
+    aside = workdir / _DAMAGED / str(step)
+    if jax.process_index() == 0:
+      aside.parent.mkdir(exist_ok=True)
+      shutil.rmtree(aside, ignore_errors=True)
+      (workdir / _FOLDER / str(step)).rename(aside)
+    found = f'{damage}; it is now {aside}'
+    print(f'{found}. Going on from the one before.')
+  if found:
+    raise InputError(
+      f'{found}, and there is none before it. Bring a copy of it back, or run '
+      'the same command again to begin anew.'
+    )
+
+
+def _find_damage(workdir: pathlib.Path, step: int) -> str | None:
+  """Says what of a checkpoint isn't as it was written; None if all is."""
+  checkpoint = workdir / _FOLDER / str(step)
+  damage = find_damage(checkpoint / _ITEM)
+  return damage and f'{checkpoint}: this checkpoint is damaged ({damage})'
+
+
+def _require_whole(workdir: pathlib.Path, step: int) -> None:
+  """Refuses to take an encoder from a checkpoint that is damaged."""
+  if damage := _find_damage(workdir, step):
+    raise InputError(
+      f'{damage}. Run the training again, which goes on from the one before; '
+      'or bring a copy of it back.'
+    )
+
+
 def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """Reads the config that a run was started with.
 
@@ -234,6 +299,7 @@ def load_encoder(
       f'{folder}: no checkpoint here yet. Train the encoder first: '
       f'advbct train --config=… --workdir={shlex.quote(str(workdir))}'
     )
+  _require_whole(workdir, step)
   with (
     _reading(folder),
     ocp.CheckpointManager(
@@ -316,9 +382,12 @@ def load_trained(workdir: pathlib.Path) -> TrainState:
   Returns:
     The state as NumPy arrays, without that of the optimiser.
   """
+  step = latest_step(workdir)
+  if step is not None:
+    _require_whole(workdir, step)
   restored = _read_arrays(
     workdir / _FOLDER,
-    latest_step(workdir),
+    step,
     ('step', 'params', 'batch_stats', 'memory'),
   )
   return TrainState(**restored, opt_state={})
@@ -377,4 +446,5 @@ def save_state(workdir: pathlib.Path, state: TrainState) -> None:
         state=ocp.args.PyTreeSave(jax.tree.map(np.asarray, state))
       ),
     )
+  write_checksums(workdir / _FOLDER / str(int(state.step)) / _ITEM)
   _read_arrays(workdir / _FOLDER, int(state.step))

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 import dataclasses
-import hashlib
 import json
 import pathlib
 from typing import Any
 
 from advbct_jax.atomic_files import write_text
+from advbct_jax.checksums import digest_file
 from advbct_jax.errors import InputError, brief, brief_reason
 from advbct_jax.typed_json import read_json
 from advbct_jax.weights.hub import card_path
@@ -246,9 +246,3 @@ def _is_of_kind(value: Any, kind: Any) -> bool:
   if kind is float:
     return type(value) in (int, float)
   return isinstance(value, list) and all(_is_of_kind(x, float) for x in value)
-
-
-def digest_file(path: pathlib.Path) -> str:
-  """The SHA-256 of a file, as hexadecimal digits."""
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -19,10 +19,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from advbct_jax.checksums import digest_file
 from advbct_jax.errors import InputError, brief_list, brief_reason
 from advbct_jax.weights.cards import (
   WeightsCard,
-  digest_file,
   require_ours,
   require_unchanged,
   write_card,

@@ -7,8 +7,8 @@ import itertools
 import os
 import pathlib
 import signal
+import sys
 
-from absl import app
 import numpy as np
 
 from advbct_jax.data.images import ImageFiles, ImageSet
@@ -79,4 +79,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  main(sys.argv)

@@ -284,7 +284,7 @@ def test_a_card_that_does_not_say_the_compute_dtype_is_taken_for_float32(
 ):
   path = filled(tmp_path / 'store').path
   card = json.loads((path / 'card.json').read_text())
-  del card['compute_dtype']
+  del card['compute_dtype'], card['sha256']
   (path / 'card.json').write_text(json.dumps(card))
   said = dataclasses.replace(CARD, compute_dtype='float32')
   store = create_store(path, said, IDS)
@@ -336,9 +336,17 @@ def test_a_card_from_before_a_field_was_there_is_read(tmp_path, missing):
   card = dataclasses.replace(CARD, chunk_rows=DEFAULT_CHUNK_ROWS)
   store = write_store(tmp_path / 'store', card, IDS, EMBEDDINGS)
   described = json.loads((store.path / 'card.json').read_text())
-  del described[missing]
+  del described[missing], described['sha256']
   (store.path / 'card.json').write_text(json.dumps(described))
   np.testing.assert_array_equal(open_store(store.path).read(), EMBEDDINGS)
+
+
+def test_a_card_with_another_value_than_was_written_is_refused(tmp_path):
+  path = filled(tmp_path / 'store').path / 'card.json'
+  path.write_text(path.read_text().replace(CARD.encoder, 'other'))
+  assert 'it was changed after it was written' in refused(
+    open_store, path.parent
+  )
 
 
 @pytest.mark.parametrize('missing', ['encoder', 'ids_digest', 'count'])

@@ -103,9 +103,20 @@ def test_an_index_is_read_back_as_it_was_written(tmp_path):
   index, ids, read = indexing.read_index(tmp_path, 'old', expected=card)
 
   assert ids == _IDS
-  assert read == card
+  assert read.differences(card) == []
   _, ranks = indexing.search(index, np.array([[1.0, 0]]), k=4)
   assert ranks.tolist() == [[0, 2, 1, 3]]
+
+
+def test_an_index_with_another_vector_than_was_written_is_refused(tmp_path):
+  _written(tmp_path)
+  whole = (tmp_path / 'old.faiss').read_bytes()
+  place = whole.index(np.float32(1).tobytes())
+  (tmp_path / 'old.faiss').write_bytes(
+    whole[:place] + np.float32(0.5).tobytes() + whole[place + 4 :]
+  )
+  with pytest.raises(InputError, match=r'old\.faiss: its SHA-256 is'):
+    indexing.read_index(tmp_path, 'old')
 
 
 def test_the_files_of_an_index_can_be_read_without_this_package(tmp_path):

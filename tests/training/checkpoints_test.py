@@ -160,8 +160,57 @@ def test_a_damaged_checkpoint_is_named(finished, config, tmp_path, load):
   for path in (tmp_path / 'old/checkpoints').rglob('*'):
     if path.is_file():
       path.write_bytes(path.read_bytes()[:20])
-  with pytest.raises(InputError, match='checkpoints: cannot read the newest'):
+  with pytest.raises(InputError, match=r'2: this checkpoint is damaged \('):
     load(tmp_path / 'old')
+
+
+def _flip_a_bit(checkpoint):
+  """Of the largest file, which has the numbers: Orbax would not notice."""
+  files = [path for path in checkpoint.rglob('*') if path.is_file()]
+  largest = max(files, key=lambda path: path.stat().st_size)
+  content = bytearray(largest.read_bytes())
+  content[len(content) // 2] ^= 1
+  largest.write_bytes(content)
+
+
+def _save_two(workdir):
+  checkpoints = _open(workdir)
+  for step in (2, 4):
+    checkpoints.save(_state(step))
+  checkpoints.close()
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
+  tmp_path, capsys
+):
+  _save_two(tmp_path)
+  _flip_a_bit(tmp_path / 'checkpoints/4')
+  with pytest.raises(InputError, match=r'4: this checkpoint is damaged \(.*d/'):
+    load_trained(tmp_path)
+
+  checkpoints = _open(tmp_path)
+  assert 'checkpoints/4: this checkpoint is damaged' in capsys.readouterr().out
+  assert int(checkpoints.restore(_state(0)).step) == 2
+  checkpoints.save(_state(4))
+  checkpoints.close()
+  assert int(load_trained(tmp_path).step) == 4
+  assert (tmp_path / 'damaged_checkpoints/4').exists()
+
+
+def test_a_run_without_any_whole_checkpoint_says_what_to_do(tmp_path):
+  _save_two(tmp_path)
+  for step in (2, 4):
+    _flip_a_bit(tmp_path / 'checkpoints' / str(step))
+  with pytest.raises(InputError, match=r'none before it\. Bring a copy'):
+    _open(tmp_path)
+
+
+def test_a_checkpoint_from_before_there_were_checksums_is_read(tmp_path):
+  _save_two(tmp_path)
+  (tmp_path / 'checkpoints/4/state/SHA256SUMS').unlink()
+  assert int(load_trained(tmp_path).step) == 4
+  save_state(tmp_path / 'other', _state(7))
+  assert (tmp_path / 'other/checkpoints/7/state/SHA256SUMS').exists()
 
 
 @pytest.mark.parametrize('content', [None, '{"seed": ', '[]'])

@@ -486,7 +486,10 @@ def read_card(path: pathlib.Path) -> Card:
     # Those of earlier versions have no seal.
     seal = described.pop(_SEAL, None) if isinstance(described, dict) else None
     if seal is not None and seal != _seal(described):
-      raise ValueError('it was changed after it was written')
+      raise ValueError(
+        'it was changed after it was written; whoever did that on purpose '
+        f'takes the line {_SEAL} out'
+      )
     card = take_fields(Card, described)
     if (
       not 1 <= card.dimension <= _WIDEST

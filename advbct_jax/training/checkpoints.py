@@ -14,12 +14,14 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from advbct_jax import parallel, processes
 from advbct_jax.data.decoding import MAX_PIXELS
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import InputError, brief_reason
 from advbct_jax.literal_paths import literal_path
 from advbct_jax.methods import METHODS, method_options
 from advbct_jax.models.encoder import Encoder, make_encoder
+from advbct_jax.orbax_options import by_itself
 from advbct_jax.training.head_features import read_features
 from advbct_jax.training.state import TrainState
 from advbct_jax.typed_json import read_json
@@ -52,7 +54,8 @@ class Checkpoints:
   A state holds its step, which is the position in the data too. Saving is
   asynchronous. A checkpoint appears whole or not at all. The first one is read
   back at once, since a place where nothing can be kept is to be known before
-  days of training; the last one by `wait`.
+  days of training; the last one by `wait`. Several processes save and restore
+  one state together.
   """
 
   def __init__(
@@ -103,7 +106,7 @@ class Checkpoints:
       self._manager.save(
         step,
         args=ocp.args.Composite(
-          state=ocp.args.StandardSave(_stored_parts(state)),
+          state=ocp.args.StandardSave(parallel.as_global(_stored_parts(state))),
         ),
       )
       if not self._read_back:
@@ -118,10 +121,12 @@ class Checkpoints:
     restored = self._manager.restore(
       self.latest_step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(_stored_parts(state)),
+        state=ocp.args.StandardRestore(
+          parallel.as_global(_stored_parts(state))
+        ),
       ),
     )
-    return TrainState(**restored['state'])
+    return TrainState(**parallel.as_local(restored['state']))
 
   def wait(self) -> None:
     """Waits until everything is on disk, and reads the newest back.
@@ -130,8 +135,11 @@ class Checkpoints:
       InputError: if it cannot be read.
     """
     self._manager.wait_until_finished()
-    _read_arrays(self._folder, self.latest_step)
+    processes.from_first(self._read_newest)
     self._read_back = True
+
+  def _read_newest(self) -> None:
+    _read_arrays(self._folder, self.latest_step)
 
   def close(self) -> None:
     """Waits, and frees what the manager holds."""
@@ -236,7 +244,10 @@ def load_encoder(
   with (
     _reading(folder),
     ocp.CheckpointManager(
-      folder, options=ocp.CheckpointManagerOptions(read_only=True)
+      folder,
+      options=ocp.CheckpointManagerOptions(
+        read_only=True, multiprocessing_options=by_itself()
+      ),
     ) as manager,
   ):
     encoder = make_encoder(**encoder_options(config.model) | {'dtype': dtype})
@@ -331,8 +342,14 @@ def _read_arrays(
     _reading(folder),
     ocp.CheckpointManager(
       literal_path(folder),
-      options=ocp.CheckpointManagerOptions(read_only=True),
-      item_handlers={'state': ocp.PyTreeCheckpointHandler()},
+      options=ocp.CheckpointManagerOptions(
+        read_only=True, multiprocessing_options=by_itself()
+      ),
+      item_handlers={
+        'state': ocp.PyTreeCheckpointHandler(
+          multiprocessing_options=by_itself()
+        )
+      },
     ) as manager,
   ):
     stored = manager.item_metadata(step)['state'].tree

@@ -32,7 +32,7 @@ DEAD_AFTER = 60
 
 _FAILURE = 'advbct/failure'
 # A wait in C++ hears no signal, so that none is longer.
-_PATIENCE_MS = 1000
+_PATIENCE_MS = 500
 # Seconds that the first process, whose table the others read, outlives a
 # failure for them to hear of it.
 _LAST_WORDS = 10
@@ -40,6 +40,7 @@ _LAST_WORDS = 10
 _numbers = itertools.count()
 _alone = False
 _over = threading.Event()
+_listener: threading.Thread | None = None
 
 
 def count() -> int:
@@ -95,6 +96,7 @@ def start(
     )
   if not by_hand and not _started_by() and not _has_tpu():
     return
+  global _listener
   import jax
 
   # It would take SIGTERM away from our own handler, which hears more signals.
@@ -117,7 +119,8 @@ def start(
     ) from error
   if count() == 1:
     return
-  threading.Thread(target=_hear_of_failures, daemon=True).start()
+  _listener = threading.Thread(target=_hear_of_failures, daemon=True)
+  _listener.start()
   devices = gather(jax.local_device_count())
   if len(set(devices)) > 1:
     raise InputError(
@@ -288,7 +291,7 @@ def publish(key: str, value: object) -> bool:
 
 
 def look_up(key: str) -> Any:
-  """A value that is shown now or within a second; None where there is none."""
+  """A value that is shown now or in a moment; None where there is none."""
   try:
     return pickle.loads(
       _state().client.blocking_key_value_get_bytes(key, _PATIENCE_MS)
@@ -312,6 +315,9 @@ def leave() -> None:
     return
   meet()
   _over.set()
+  # Python's end would take a thread that waits in C++ for a crash.
+  if _listener:
+    _listener.join()
   import jax
 
   jax.distributed.shutdown()

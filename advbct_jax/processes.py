@@ -37,6 +37,9 @@ _PATIENCE_MS = 500
 # failure for them to hear of it.
 _LAST_WORDS = 10
 
+# Seconds after which a file that one host has made is there on all.
+_DISK_LAG = 15
+
 _numbers = itertools.count()
 _alone = False
 _over = threading.Event()
@@ -410,8 +413,9 @@ def _state() -> Any:
 
 def _appears(path: pathlib.Path) -> bool:
   """Whether a file is there; network disks may show it some seconds later."""
-  for _ in range(30):
-    if path.exists():
-      return True
-    time.sleep(0.5)
-  return False
+  deadline = time.monotonic() + _DISK_LAG
+  while not path.exists():
+    if time.monotonic() > deadline:
+      return False
+    time.sleep(0.2)
+  return True

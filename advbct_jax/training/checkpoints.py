@@ -380,11 +380,19 @@ def save_state(workdir: pathlib.Path, state: TrainState) -> None:
   handlers = ocp.type_handlers.create_type_handler_registry(
     (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False))
   )
+  folder = literal_path(workdir / _FOLDER)
+  folder.mkdir(parents=True, exist_ok=True)
   with ocp.CheckpointManager(
-    literal_path(workdir / _FOLDER),
-    options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False),
+    folder,
+    options=ocp.CheckpointManagerOptions(
+      create=False,
+      enable_async_checkpointing=False,
+      multiprocessing_options=by_itself(),
+    ),
     item_handlers={
-      'state': ocp.PyTreeCheckpointHandler(type_handler_registry=handlers)
+      'state': ocp.PyTreeCheckpointHandler(
+        type_handler_registry=handlers, multiprocessing_options=by_itself()
+      )
     },
   ) as manager:
     manager.save(

@@ -333,13 +333,17 @@ def end_all(message: str, status: int) -> NoReturn:
   one; so it is left out.
 
   Args:
-    message: what happened; it is printed once where several say the same.
+    message: what happened; where all say the same, the first alone prints it.
     status: the exit status of all.
   """
   _over.set()
-  if not publish(_FAILURE, (_state().process_id, message, status)):
+  process = _state().process_id
+  if process:
+    look_up(_FAILURE)  # Where all fail alike, the first shall say so.
+  if not publish(_FAILURE, (process, message, status)):
     _, told, status = wait_for(_FAILURE)
-    message = '' if message == told else message
+    if process and message == told:
+      message = ''
   _end(message, status)
 
 
@@ -373,6 +377,8 @@ def _outlive_others() -> None:
   for other in range(1, _state().num_processes):
     while time.monotonic() < deadline and not look_up(f'{_FAILURE}/{other}'):
       pass
+  # Whoever finds the table gone, as it ends, dies of that.
+  time.sleep(2)
 
 
 def _started_by() -> str:

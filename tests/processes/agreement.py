@@ -6,6 +6,7 @@ python -m tests.processes.agreement COORDINATOR PROCESS FOLDER
 import pathlib
 import signal
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -96,9 +97,12 @@ def check_interruption(process: int) -> None:
         signal.raise_signal(signal.SIGTERM)
       if interruption.stops_after(step):
         break
-      # As far apart as steps that wait for each other can be.
+      # The second may be ahead, as far as one that waits for the first can.
       if process == 0:
-        processes.look_up('nothing')
+        time.sleep(0.05)
+        processes.publish(f'step {step}', True)
+      elif step > 2:
+        processes.wait_for(f'step {step - 2}')
     assert interruption.settle() == signal.SIGTERM
   assert len(set(processes.gather(step))) == 1
   assert step < 1000

@@ -38,9 +38,7 @@ def main() -> None:
   arguments, line = parser.parse_known_args()
   RESNETS['tiny'] = TINY
   if arguments.signal:
-    _signal_before_step(
-      signal.Signals[arguments.signal], arguments.before_step
-    )
+    _signal_before_step(signal.Signals[arguments.signal], arguments.before_step)
   if arguments.chunk_rows:
     sources.extract = partial(sources.extract, chunk_rows=arguments.chunk_rows)
   commands.main(line)

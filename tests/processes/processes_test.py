@@ -12,7 +12,7 @@ from advbct_jax import processes
 from advbct_jax.embeddings.store import open_store
 from advbct_jax.errors import InputError
 from advbct_jax.training.checkpoints import latest_step
-from advbct_jax.training.logging import read_metrics
+from advbct_jax.training.logging import read_figures, read_metrics
 from tests.processes.pairs import (
   finish,
   free_address,
@@ -136,7 +136,8 @@ def test_a_process_that_dies_ends_the_run_which_two_processes_go_on_with(
   assert 'stopped sending heartbeats' in first.stderr
   assert latest_step(workdir) == 4
 
-  first, second = run_pair(*line)
+  # And this time the first judges on its way.
+  first, second = run_pair(*line, '--config.evaluation.every_epochs=2')
   assert (first.returncode, second.returncode) == (0, 0), first.stderr
   assert 'going on from step 4 of 8' in first.stdout
   assert f'report: {workdir}/report.md' in first.stdout
@@ -147,6 +148,8 @@ def test_a_process_that_dies_ends_the_run_which_two_processes_go_on_with(
     for folder in (workdir, alone)
   )
   assert found['tiny']['old'] == wanted['tiny']['old']
+  (judged,) = read_figures(workdir)
+  assert judged['step'] == _STEPS
 
 
 @pytest.mark.parametrize(

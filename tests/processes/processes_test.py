@@ -131,7 +131,7 @@ def test_a_process_that_dies_ends_the_run_which_two_processes_go_on_with(
     '--dead_after=5',
     second=('--signal=SIGKILL', '--before_step=6'),
   )
-  assert second.returncode == -9
+  assert second.returncode == -9, first.stderr
   assert first.returncode not in (0, 2)
   assert 'stopped sending heartbeats' in first.stderr
   assert latest_step(workdir) == 4

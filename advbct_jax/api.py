@@ -151,7 +151,7 @@ def fill_store(
     ids: [N] what they are called; None takes their paths, or numbers.
     name: of the image set; None takes that of the store's folder.
     upright: whether images are turned by their EXIF orientation.
-    batch_size: images at a time, over all devices of this process.
+    batch_size: images at a time, over all devices of all processes.
     workers: processes that decode images; 0 takes threads.
 
   Returns:

@@ -81,6 +81,10 @@ class WholeClasses:
     """Puts a state onto the devices."""
     return parallel.replicate(state)
 
+  def agree(self, state: Any) -> Any:
+    """Has all processes begin with the first one's state."""
+    return parallel.agree(state)
+
   def whole(self, state: Any) -> Any:
     """A placed state as it is stored."""
     return state
@@ -248,6 +252,10 @@ class ClassShards:
       )
 
     return jax.tree_util.tree_map_with_path(put, state)
+
+  def agree(self, state: Any) -> Any:
+    """Nothing is to be agreed upon, for one process alone cuts classes."""
+    return state
 
   def whole(self, state: Any) -> Any:
     """A placed state as it is stored, which tells nothing of the devices.

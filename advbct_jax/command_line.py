@@ -6,10 +6,13 @@ import logging
 import os
 import signal
 import sys
+import traceback
+from typing import NoReturn
 import warnings
 
 from absl import logging as absl_logging
 
+from advbct_jax import processes
 from advbct_jax.errors import (
   DivergedError,
   InputError,
@@ -37,23 +40,51 @@ def exit_with_message() -> Iterator[None]:
   a folder that may not be written) and a platform that JAX cannot use, 1 for a
   training that diverged, and 128 plus the signal's number for one that a signal
   has stopped. Any other exception is a fault of the program and keeps its
-  traceback.
+  traceback. Where several processes work as one (`processes.start`), what ends
+  one of them ends all.
   """
   absl_logging.set_verbosity(absl_logging.WARNING)
   for logger in (absl_logging.get_absl_logger(), logging.getLogger('asyncio')):
     logger.addFilter(_is_worth_reading)
+  with _end_together(), _exit_with_reason():
+    yield
+
+
+@contextlib.contextmanager
+def _end_together() -> Iterator[None]:
+  """Has no process wait at its end for others that wait for it."""
+  try:
+    yield
+  except BaseException as error:
+    if processes.count() > 1:
+      _end_all(error)
+    raise
+  processes.leave()
+
+
+def _end_all(error: BaseException) -> NoReturn:
+  """Ends all processes by what no message was made for."""
+  if isinstance(error, SystemExit) and isinstance(error.code, int):
+    processes.end_all('', error.code)
+  traceback.print_exception(error)
+  processes.end_all(f'error: {type(error).__name__}, a fault; see above', 1)
+
+
+@contextlib.contextmanager
+def _exit_with_reason() -> Iterator[None]:
+  """Ends with a message where the reason is known."""
   try:
     yield
   except InputError as error:
-    _exit(error, 2)
+    _exit(f'error: {error}', 2)
   except DivergedError as error:
-    _exit(error, 1)
+    _exit(f'error: {error}', 1)
   except StoppedError as stopped:
-    print(stopped, file=sys.stderr)
-    sys.exit(128 + stopped.signal)
+    _exit(str(stopped), 128 + stopped.signal)
   except KeyboardInterrupt:
-    print('\nstopped; run the same command again to go on.', file=sys.stderr)
-    sys.exit(128 + signal.SIGINT)
+    _exit(
+      '\nstopped; run the same command again to go on.', 128 + signal.SIGINT
+    )
   except BrokenPipeError:
     # Whoever read the output has had enough, as head has. Python would say so
     # again when it flushes what is left at its end.
@@ -63,19 +94,19 @@ def exit_with_message() -> Iterator[None]:
     # Libraries derive errors of their own from it, which have no number.
     if error.errno is None:
       raise
-    _exit(_describe_os_error(error), 2)
+    _exit(f'error: {_describe_os_error(error)}', 2)
   except (AssertionError, RuntimeError):
     # What JAX raises where it finds no device: without a word, if the platform
     # is CUDA.
     fault = _platform_fault()
     if not fault:
       raise
-    _exit(fault, 2)
+    _exit(f'error: {fault}', 2)
   except ValueError as error:
     reason = system_reason(error)
     if not reason:
       raise
-    _exit(f'{reason}.', 2)
+    _exit(f'error: {reason}.', 2)
 
 
 @contextlib.contextmanager
@@ -88,8 +119,10 @@ def warnings_in_a_line() -> Iterator[None]:
     yield
 
 
-def _exit(message: object, status: int) -> None:
-  print(f'error: {message}', file=sys.stderr)
+def _exit(message: str, status: int) -> NoReturn:
+  if processes.count() > 1:
+    processes.end_all(message, status)
+  print(message, file=sys.stderr)
   sys.exit(status)
 
 

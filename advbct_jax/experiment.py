@@ -1,11 +1,13 @@
 """An experiment from its config: trains an upgrade, then judges it."""
 
+from functools import partial
 import json
 import pathlib
 from typing import Any
 
 import ml_collections
 
+from advbct_jax import processes
 from advbct_jax.convert.vector_folders import find_stores
 from advbct_jax.data.configured_sets import open_data, require_root
 from advbct_jax.data.images import ImageSet
@@ -45,21 +47,25 @@ def train_and_judge(
     config: of the experiment.
     workdir: where everything goes.
   """
+  processes.require_same('the config', f'{config.to_json()} {workdir}')
   config = settle_vectors(config, workdir)
-  if latest_step(workdir) is not None:
-    require_same_run(workdir, config)
-    if results := _finished_results(config, workdir):
-      print(f'{workdir}: all done')
-      print_judgement(results, workdir)
-      return
+  # What lies in the workdir changes while the others look at it.
+  if results := processes.from_first(
+    lambda: _finished_results(config, workdir)
+  ):
+    processes.say(f'{workdir}: all done')
+    print_judgement(results, workdir)
+    return
   check_config(config)
   retrieval_sets = open_data(config)
   old = None
   if find_method(config.method).needs_old_model:
     path = old_path(config, workdir)
     selections = workdir / 'embeddings' / 'old'
-    if not config.old.path or has_embeddings(
-      path, retrieval_sets, f'{config.data.name}-train', selections
+    if not config.old.path or processes.from_first(
+      lambda: has_embeddings(
+        path, retrieval_sets, f'{config.data.name}-train', selections
+      )
     ):
       old = path
   monitor = None
@@ -68,11 +74,13 @@ def train_and_judge(
   try:
     train_upgrade(config, workdir, monitor)
   except (DivergedError, StoppedError):
-    plot_curves(workdir)  # which may say why
+    processes.from_first(partial(plot_curves, workdir))  # which may say why
     raise
-  plot_curves(workdir)
+  processes.from_first(partial(plot_curves, workdir))
   if not retrieval_sets:
-    print('config.evaluation.data names no data set, so nothing is judged')
+    processes.say(
+      'config.evaluation.data names no data set, so nothing is judged'
+    )
     return
   results = judge(
     {'old': old, 'new': workdir},
@@ -111,7 +119,10 @@ def settle_vectors(
     if not path:
       return path
     if not names_weights(path):
-      return str(find_stores(pathlib.Path(path), workdir / VECTORS / name))
+      place = workdir / VECTORS / name
+      return str(
+        processes.from_first(lambda: find_stores(pathlib.Path(path), place))
+      )
     stores = embed_by_weights(
       path,
       workdir / ENCODERS / name,
@@ -157,7 +168,13 @@ def _finished_results(
 
   Where data or old encoder have moved, they may be others: then everything is
   opened and compared again, which costs little where nothing is left to do.
+
+  Raises:
+    InputError: if the workdir is that of another config.
   """
+  if latest_step(workdir) is None:
+    return None
+  require_same_run(workdir, config)
   path = workdir / 'results.json'
   if not path.exists() or not (workdir / 'report.md').exists():
     return None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 import pathlib
 
+from advbct_jax import processes
 from advbct_jax.convert.from_pytorch import import_weights
 from advbct_jax.data.images import ImageSet
 from advbct_jax.errors import InputError
@@ -40,8 +41,14 @@ def embed_by_weights(
     InputError: if the weights cannot be used, an image cannot be read, or the
       workdir is of other weights or of images of another size.
   """
-  if not is_workdir(workdir):
-    print(import_weights(weights, workdir, image_size))
+
+  def imported() -> str:
+    if is_workdir(workdir):
+      return ''
+    return import_weights(weights, workdir, image_size)
+
+  if summary := processes.from_first(imported):
+    processes.say(summary)
   config = read_config(workdir)
   found = config.get('converted_from'), config.data.image_size
   if found != (weights.rpartition('/')[2], image_size):

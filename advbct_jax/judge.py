@@ -3,10 +3,11 @@
 Training and retrieval don't know each other; both commands meet here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import pathlib
 from typing import Any
 
+from advbct_jax import processes
 from advbct_jax.adapters.adapter import load_adapter, require_side
 from advbct_jax.adapters.mapping import adapted
 from advbct_jax.adapters.pairs import FORWARD
@@ -66,7 +67,8 @@ def open_encoder(
       path, batch_size=batch_size, workers=workers, dtype=dtype
     )
     return source
-  return from_stores(find_stores(path, vectors), selections)
+  stores = processes.from_first(lambda: find_stores(path, vectors))
+  return from_stores(stores, selections)
 
 
 def _open_encoders(
@@ -91,6 +93,30 @@ def _open_encoders(
     for role, path in paths.items()
     if path
   }
+
+
+def _embed_together(
+  sources: Iterable[Source],
+  retrieval_sets: Sequence[RetrievalSet],
+  training_sets: Sequence[ImageSet | None] = (),
+) -> None:
+  """Has several processes embed what the first alone will search.
+
+  Args:
+    sources: of all encoders.
+    retrieval_sets: the retrieval sets.
+    training_sets: what else will be asked of the encoders.
+  """
+  if processes.count() == 1:
+    return
+  image_sets = [
+    *(one.queries for one in retrieval_sets),
+    *filter(None, training_sets),
+    *(one.gallery for one in retrieval_sets),
+  ]
+  for image_set in image_sets:
+    for source in sources:
+      source(image_set)
 
 
 def has_embeddings(
@@ -141,6 +167,8 @@ def judge(
 ) -> dict[str, Any]:
   """Evaluates encoders and writes the report.
 
+  Several processes embed together; then the first searches, and writes.
+
   Args:
     paths: of the `old`, `new` and `independent` encoder, and of that of side
       vectors (`side`): a workdir, a store, a folder of stores, or files of
@@ -176,6 +204,21 @@ def judge(
   sources = _open_encoders(
     paths, workdir, batch_size=batch_size, workers=workers, dtype=dtype
   )
+  _embed_together(sources.values(), retrieval_sets)
+  return processes.from_first(
+    lambda: _evaluate(sources, retrieval_sets, workdir, adapter, cross)
+  )
+
+
+def _evaluate(
+  sources: Mapping[str, Source],
+  retrieval_sets: Sequence[RetrievalSet],
+  workdir: pathlib.Path,
+  adapter: str | pathlib.Path | None,
+  cross: bool,
+) -> dict[str, Any]:
+  """What `judge` does once encoders are open."""
+  mapping = load_adapter(adapter) if adapter else None
   mapped: dict[str, Source | None] = {'adapted': None, 'recycled': None}
   if mapping:
     # Each adapter has a folder of its own, so that one after the other can be
@@ -239,9 +282,14 @@ def judge_matrix(
   sources = _open_encoders(
     named, workdir, batch_size=batch_size, workers=workers, dtype=dtype
   )
-  results = measure_matrix(sources, retrieval_sets)
-  write_matrices(results, list(named), workdir)
-  return {**results, 'names': list(named)}
+  _embed_together(sources.values(), retrieval_sets)
+
+  def measure() -> dict[str, Any]:
+    results = measure_matrix(sources, retrieval_sets)
+    write_matrices(results, list(named), workdir)
+    return {**results, 'names': list(named)}
+
+  return processes.from_first(measure)
 
 
 def judge_refresh(
@@ -297,19 +345,28 @@ def judge_refresh(
     workers=workers,
     dtype=dtype,
   )
-  results = {}
-  for retrieval_set, training_set in zip(
-    retrieval_sets, training_sets, strict=True
-  ):
-    upgrade = open_upgrade(
-      retrieval_set, training_set, sources['old'], sources['new']
-    )
-    results[retrieval_set.name] = measure_curves(upgrade, found, orders, seeds)
-  write_curves(results, workdir)
-  return results
+  _embed_together(sources.values(), retrieval_sets, training_sets)
+
+  def measure() -> dict[str, Any]:
+    results = {}
+    for retrieval_set, training_set in zip(
+      retrieval_sets, training_sets, strict=True
+    ):
+      upgrade = open_upgrade(
+        retrieval_set, training_set, sources['old'], sources['new']
+      )
+      results[retrieval_set.name] = measure_curves(
+        upgrade, found, orders, seeds
+      )
+    write_curves(results, workdir)
+    return results
+
+  return processes.from_first(measure)
 
 
 def print_judgement(results: dict[str, Any], workdir: pathlib.Path) -> None:
   """Prints the table of what `judge` returned, and where its report lies."""
+  if not processes.is_first():
+    return
   print_results(results)
   print(f'\nreport: {workdir / "report.md"}')

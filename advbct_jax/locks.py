@@ -24,6 +24,7 @@ import textwrap
 import threading
 import warnings
 
+from advbct_jax import processes
 from advbct_jax.errors import InputError
 
 # Errors of `flock`: somebody has the lock; this file system has no locks.
@@ -49,8 +50,8 @@ def hold(folder: pathlib.Path | str, doing: str) -> Iterator[None]:
 
   The lock is `FOLDER/.lock`, which is there only while it is held (or after a
   kill, where it does no harm). The thread that holds a folder may hold it
-  again. Where several processes work as one (`jax.process_count()`), one of
-  them holds.
+  again. Where several processes work as one (`processes.py`), the first of them
+  holds for all.
 
   Args:
     folder: is made if it is not there.
@@ -86,6 +87,9 @@ def hold_name(path: pathlib.Path | str, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hold(lock: pathlib.Path, what: pathlib.Path, doing: str) -> Iterator[None]:
+  if not processes.is_first():
+    yield
+    return
   try:
     lock.parent.mkdir(parents=True, exist_ok=True)
     lock = lock.parent.resolve() / lock.name

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import itertools
 import pathlib
 import re
 import shlex
@@ -103,6 +104,9 @@ def _check_command(words):
     case ['advbct', name, *rest]:
       assert name in COMMANDS
       importlib.import_module(f'advbct_jax.commands.{name}').parse(rest)
+    case ['srun', *rest]:
+      flags = itertools.takewhile(lambda word: word.startswith('--'), rest)
+      _check_command(rest[len([*flags]) :])
     case ['python', '-m', 'pytest', *_]:
       pass
     case ['python', '-m', module, *rest] if module in _MODULES:

@@ -10,6 +10,9 @@ import importlib
 import importlib.metadata
 import sys
 
+from advbct_jax import processes
+from advbct_jax.command_line import exit_with_message
+
 COMMANDS = {
   'train': 'train an encoder that stays compatible with an old one; judge it',
   'evaluate': 'judge encoders: old, self, cross, the refresh curve',
@@ -22,6 +25,9 @@ COMMANDS = {
   'refresh': 'what to expect while a gallery is re-embedded',
   'prepare': 'prepare data: your own images, records, the drawn landmarks',
 }
+
+# Those that several processes share.
+_SHARED = ('train', 'evaluate', 'embed')
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
   elif name == '--version':
     print(importlib.metadata.version('advbct_jax'))
   elif name in COMMANDS:
+    if name not in _SHARED:
+      _require_one_process(name)
     importlib.import_module(f'{__name__}.{name}').main(rest)
   else:
     print(
@@ -45,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
       file=sys.stderr,
     )
     sys.exit(2)
+
+
+def _require_one_process(name: str) -> None:
+  with exit_with_message():
+    processes.require_one(f'advbct {name}')
 
 
 def _describe() -> str:

@@ -6,6 +6,8 @@ import pathlib
 
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.commands.parsing import Parser
+from advbct_jax.commands.process_flags import add_processes, start_processes
+from advbct_jax.processes import say
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -16,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   """
   flags = parse(arguments)
   with exit_with_message():
+    start_processes(flags)
     from advbct_jax.training.run_stores import embed_named_sets
 
     for store in embed_named_sets(
@@ -29,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
       dtype=flags.dtype,
       features=flags.features,
     ):
-      print(f'{store.path}: {store.card.count} × {store.card.dimension}')
+      say(f'{store.path}: {store.card.count} × {store.card.dimension}')
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -88,4 +91,5 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     help='what the encoder computes in; stores of the two are not mixed '
     '(%(default)s)',
   )
+  add_processes(parser)
   return parser.parse_args(arguments)

@@ -9,7 +9,12 @@ from absl import flags
 
 from advbct_jax.command_line import exit_with_message, warnings_in_a_line
 from advbct_jax.commands.parsing import parse_flags
+from advbct_jax.commands.process_flags import (
+  define_processes,
+  start_processes,
+)
 from advbct_jax.errors import InputError
+from advbct_jax.processes import is_first, say
 
 _DESCRIPTION = """\
 Judges encoders on retrieval sets.
@@ -29,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   """
   with exit_with_message(), warnings_in_a_line():
     values = parse(sys.argv[1:] if arguments is None else arguments)
+    start_processes(values)
     if values.encoders:
       _measure_matrix(values)
       return
@@ -77,8 +83,8 @@ def _measure_matrix(values: flags.FlagValues) -> None:
   evaluate_matrix(
     values.encoders, values.data, values.workdir, **_options(values)
   )
-  print((workdir / 'matrix.md').read_text('utf-8'))
-  print(f'report: {workdir / "matrix.md"}')
+  say((workdir / 'matrix.md').read_text('utf-8'))
+  say(f'report: {workdir / "matrix.md"}')
 
 
 def _measure_refresh(values: flags.FlagValues, workdir: pathlib.Path) -> None:
@@ -104,7 +110,8 @@ def _measure_refresh(values: flags.FlagValues, workdir: pathlib.Path) -> None:
     values.refresh_order,
     **_options(values),
   )
-  print_curves(curves, workdir)
+  if is_first():
+    print_curves(curves, workdir)
 
 
 def _options(values: flags.FlagValues) -> dict[str, Any]:
@@ -182,6 +189,7 @@ def parse(arguments: Sequence[str]) -> flags.FlagValues:
     'what the encoders of runs compute in; stores of the two are not mixed',
     flag_values=values,
   )
+  define_processes(values)
   flags.mark_flag_as_required('data', flag_values=values)
   flags.register_multi_flags_validator(
     ['new', 'encoders'],

@@ -13,7 +13,12 @@ from advbct_jax.commands.config_files import (
   define_workdir,
 )
 from advbct_jax.commands.parsing import parse_flags
+from advbct_jax.commands.process_flags import (
+  define_processes,
+  start_processes,
+)
 from advbct_jax.freed_memory import keep_freed_memory
+from advbct_jax.processes import say
 
 _DESCRIPTION = """\
 Trains an encoder that stays compatible with an old one, and judges it.
@@ -35,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   with exit_with_message():
     values = parse(sys.argv[1:] if arguments is None else arguments)
     workdir = pathlib.Path(values.workdir or default_workdir(values))
+    start_processes(values)
     from advbct_jax.data.configured_sets import open_data
     from advbct_jax.experiment import settle_vectors, train_and_judge
     from advbct_jax.training.upgrade import describe_upgrade
@@ -42,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if values.dry_run:
       config = settle_vectors(values.config, workdir)
       open_data(config)
-      print(describe_upgrade(config, workdir))
+      say(describe_upgrade(config, workdir))
     else:
       train_and_judge(values.config, workdir)
 
@@ -51,6 +57,7 @@ def parse(arguments: Sequence[str]) -> flags.FlagValues:
   """Reads the command line, or ends the program."""
   values = flags.FlagValues()
   define_workdir(values)
+  define_processes(values)
   flags.DEFINE_bool(
     'dry_run',
     False,

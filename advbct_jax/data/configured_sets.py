@@ -1,7 +1,10 @@
 """The retrieval sets that a config names, found before anything is trained."""
 
+from functools import partial
+
 import ml_collections
 
+from advbct_jax import processes
 from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.data.image_checks import check_images
 from advbct_jax.data.images import ImageSet
@@ -33,7 +36,9 @@ def open_data(
   """
   require_root(config, flag)
   if config.data.drawing:
-    draw_landmarks(config.data.root, **config.data.drawing)
+    processes.from_first(
+      lambda: draw_landmarks(config.data.root, **config.data.drawing)
+    )
   retrieval_sets = open_retrieval_sets(
     config.evaluation.data,
     config.data.root,
@@ -44,7 +49,7 @@ def open_data(
     return retrieval_sets
   for retrieval_set in retrieval_sets:
     for image_set in (retrieval_set.queries, retrieval_set.gallery):
-      check_images(image_set)
+      processes.from_first(partial(check_images, image_set))
       _require_room(config, image_set)
   return retrieval_sets
 

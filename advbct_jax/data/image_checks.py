@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 import tqdm
 
+from advbct_jax import processes
 from advbct_jax.data.decoding import open_image, refuse_undecodable
 from advbct_jax.data.images import ImageFiles, ImageSet, NoPictures, TakenImages
 from advbct_jax.errors import InputError
@@ -115,7 +116,10 @@ def look_at_all(
   with (
     futures.ThreadPoolExecutor() as pool,
     tqdm.tqdm(
-      desc=f'checking {name}', total=len(rows), unit=' images'
+      desc=f'checking {name}',
+      total=len(rows),
+      unit=' images',
+      disable=not processes.is_first(),
     ) as progress,
   ):
     # In blocks, for a pool holds all that it is given, a kilobyte an image.
@@ -169,7 +173,7 @@ def report_findings(name: str, count: int, findings: Iterable[Finding]) -> None:
     odd = [finding.where for finding in findings if oddity in finding.oddities]
     if odd:
       more = ', …' if len(odd) > _MOST_ODDITIES else ''
-      print(
+      processes.say(
         f'{name}: {len(odd)} of {count} images are {oddity}: '
         f'{", ".join(odd[:_MOST_ODDITIES])}{more}'
       )

@@ -12,6 +12,7 @@ from typing import NoReturn, Protocol
 import numpy as np
 import tqdm
 
+from advbct_jax import processes
 from advbct_jax.data.decoding import (
   MAX_PIXELS,
   decode_image,
@@ -287,6 +288,7 @@ def load_all(
       desc=f'decoding {image_set.name}',
       total=len(image_set),
       unit=' images',
+      disable=not processes.is_first(),
     ):
       pass
   return decoded

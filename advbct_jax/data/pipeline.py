@@ -14,9 +14,9 @@ from typing import Protocol
 
 from absl import flags
 import grain
-import jax
 import numpy as np
 
+from advbct_jax import processes
 from advbct_jax.data.images import ImageSet, load_all
 from advbct_jax.data.worker_processes import (
   explain_failures,
@@ -157,7 +157,8 @@ def training_batches(
 
   Batch number i is the same wherever the iteration starts and however many
   workers there are, so the step of a checkpoint is the position in the data.
-  With several processes each gets its own part of every global batch.
+  With several processes each gets its own part of every global batch, in the
+  order of the processes.
 
   Args:
     load: gives a batch.
@@ -174,17 +175,16 @@ def training_batches(
     InputError: if a batch is larger than the set; with the first batch, if the
       workers' batches don't fit into shared memory; or if a worker dies.
   """
-  processes = jax.process_count()
   if len(rows) < batch_size:
     raise InputError(
       f'{load.image_set.name}: {len(rows)} training images are fewer than one '
       f'batch of {batch_size}. Lower config.batch_size.'
     )
-  order = _BatchOrder(rows, batch_size, seed, jax.process_index(), processes)
+  order = _BatchOrder(rows, batch_size, seed)
   # Grain draws each epoch's order from the seed and the epoch, so the number of
   # a batch is all the state there is.
   dataset = grain.MapDataset.range(start, sys.maxsize).map(order)
-  return _decode(dataset, load, batch_size // processes, workers)
+  return _decode(dataset, load, batch_size // processes.count(), workers)
 
 
 class _BatchOrder:
@@ -194,17 +194,11 @@ class _BatchOrder:
   and stack them take longer for a row than training a head on it does.
   """
 
-  def __init__(
-    self,
-    rows: np.ndarray,
-    batch_size: int,
-    seed: int,
-    process: int,
-    processes: int,
-  ):
+  def __init__(self, rows: np.ndarray, batch_size: int, seed: int):
     self._rows = rows
     self._batch_size = batch_size
-    self._process, self._processes = process, processes
+    self._part = batch_size // processes.count()
+    self._place = processes.index() * self._part
     self._shuffled = grain.MapDataset.range(len(rows)).seed(seed).shuffle()
 
   def __call__(self, number: int) -> np.ndarray:
@@ -212,10 +206,8 @@ class _BatchOrder:
     epoch, batch = divmod(int(number), count // self._batch_size)
     # Rows are shuffled before some are cut off, so that every epoch leaves
     # others out.
-    first = epoch * count + batch * self._batch_size
-    places = range(
-      first + self._process, first + self._batch_size, self._processes
-    )
+    first = epoch * count + batch * self._batch_size + self._place
+    places = range(first, first + self._part)
     return self._rows[[self._shuffled[place] for place in places]]
 
 

@@ -5,15 +5,20 @@ earlier versions have none and are read unchecked.
 """
 
 import hashlib
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from advbct_jax.atomic_files import write_text
 from advbct_jax.errors import InputError, brief_reason
 from advbct_jax.literal_paths import literal_path
+from advbct_jax.orbax_options import by_itself
 
 _DIGEST = 'sha256'
 
@@ -33,10 +38,10 @@ def write_chunk_file(path: pathlib.Path, embeddings: np.ndarray) -> None:
     InputError: if what was written cannot be read back as it was.
   """
   embeddings = np.ascontiguousarray(embeddings)
-  with ocp.StandardCheckpointer(
-    async_options=ocp.AsyncOptions(timeout_secs=PATIENCE_SECONDS)
-  ) as checkpointer:
-    checkpointer.save(literal_path(path), {'embeddings': embeddings})
+  if jax.process_index():
+    _save_elsewhere(path, embeddings)
+  else:
+    _save(path, embeddings)
   try:
     # Orbax may write a part, warn, and return.
     stored = read_chunk_file(path, embeddings.shape, embeddings.dtype)
@@ -50,6 +55,42 @@ def write_chunk_file(path: pathlib.Path, embeddings: np.ndarray) -> None:
     shutil.rmtree(path, ignore_errors=True)
     raise
   write_text(path / _DIGEST, _digest(embeddings) + '\n')
+
+
+def _save(path: pathlib.Path, embeddings: np.ndarray) -> None:
+  with ocp.StandardCheckpointer(
+    async_options=ocp.AsyncOptions(timeout_secs=PATIENCE_SECONDS),
+    multiprocessing_options=by_itself(),
+  ) as checkpointer:
+    checkpointer.save(literal_path(path), {'embeddings': embeddings})
+
+
+def _save_elsewhere(path: pathlib.Path, embeddings: np.ndarray) -> None:
+  """Saves in a process that is alone.
+
+  Orbax takes an array of NumPy for one that all processes have, of which the
+  first writes it; here each has chunks of its own.
+  """
+  ran = subprocess.run(
+    [
+      *(sys.executable, '-m', __name__, path),
+      *(embeddings.dtype.name, *map(str, embeddings.shape)),
+    ],
+    input=embeddings.tobytes(),
+    env=os.environ
+    | {
+      'JAX_PLATFORMS': 'cpu',
+      'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
+    },
+    stderr=subprocess.PIPE,
+    check=False,
+  )
+  if ran.returncode:
+    raise InputError(
+      f'{path}: this chunk of the store could not be written '
+      f'({ran.stderr.decode(errors="replace").strip()[-300:]}). See to the '
+      'disk, and run the same command again.'
+    )
 
 
 def is_checked(path: pathlib.Path) -> bool:
@@ -77,7 +118,9 @@ def read_chunk_file(
     InputError: if it is missing, of another shape, damaged or changed.
   """
   try:
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(
+      multiprocessing_options=by_itself()
+    ) as checkpointer:
       stored = checkpointer.restore(
         literal_path(path), {'embeddings': np.zeros(shape, dtype)}
       )['embeddings']
@@ -100,3 +143,14 @@ def read_chunk_file(
 
 def _digest(embeddings: np.ndarray) -> str:
   return hashlib.sha256(np.ascontiguousarray(embeddings).data).hexdigest()
+
+
+def _main() -> None:
+  """Saves what `_save_elsewhere` sends: PATH DTYPE ROWS D."""
+  _, path, dtype, *shape = sys.argv
+  embeddings = np.frombuffer(sys.stdin.buffer.read(), np.dtype(dtype))
+  _save(pathlib.Path(path), embeddings.reshape([*map(int, shape)]))
+
+
+if __name__ == '__main__':
+  _main()

@@ -1,7 +1,7 @@
 """A frozen encoder, and what it says about a set of images."""
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import tqdm
 
-from advbct_jax import parallel
+from advbct_jax import parallel, processes
 from advbct_jax.data.augmentation import normalize
 from advbct_jax.data.images import NORMALIZATIONS, ImageSet
 from advbct_jax.data.pipeline import (
@@ -195,13 +195,16 @@ def extract(
   """Fills a store with the embeddings of a set of images.
 
   What an earlier call has stored is kept: a killed extraction goes on at the
-  chunk that it was killed in, and a complete store is only opened.
+  chunk that it was killed in, and a complete store is only opened. Several
+  processes deal the chunks out among themselves. What a device gets at a time
+  goes by the number of all devices, so that a store is the same bit for bit
+  whichever processes these belong to.
 
   Args:
     encoder: embeds.
     image_set: N images.
     path: the store's folder.
-    batch_size: images at a time, over all devices of this process.
+    batch_size: images at a time, over all devices of all processes.
     workers: processes that decode images; 0 takes threads.
     load: gives the set, where there is a loader already; one that squashes
       otherwise, or has other features, than the encoder wants is not used.
@@ -212,37 +215,36 @@ def extract(
 
   Raises:
     InputError: if the folder holds the store of another encoder or of other
-      images, another process fills it, an image cannot be read, or several
-      processes run as one.
+      images, another run fills it, or an image cannot be read.
   """
-  if jax.process_count() > 1:
-    # Orbax saves collectively, so processes cannot each write their own chunks.
-    raise InputError(
-      f'{path}: {jax.process_count()} processes run as one, but a store is '
-      'filled by one process alone. Fill it beforehand, on one host.'
-    )
-  store = create_store(path, encoder.card(image_set, chunk_rows), image_set.ids)
+  card = encoder.card(image_set, chunk_rows)
+  store = processes.from_first(lambda: create_store(path, card, image_set.ids))
   if store.card.complete:
     return store
+  processes.require_shared(store.path)
   with store.filling():
-    return _fill(store, encoder, image_set, batch_size, workers, load)
+    missing = processes.from_first(store.missing_chunks)
+    mine = missing[processes.index() :: processes.count()]
+    _fill(store, mine, encoder, image_set, batch_size, workers, load)
+    processes.meet()
+    return processes.from_first(store.finish)
 
 
 def _fill(
   store: EmbeddingStore,
+  chunks: Sequence[int],
   encoder: FrozenEncoder,
   image_set: ImageSet,
   batch_size: int,
   workers: int,
   load: Loader | None,
-) -> EmbeddingStore:
-  """Writes the chunks that a store lacks."""
+) -> None:
+  """Writes chunks that a store lacks."""
   if load is None or not encoder.takes(load):
     load = encoder.loader(image_set)
   batch_size = _shared_batch_size(len(image_set), batch_size)
   batches_of = {
-    chunk: _cut(store.rows_of(chunk), batch_size)
-    for chunk in store.missing_chunks()
+    chunk: _cut(store.rows_of(chunk), batch_size) for chunk in chunks
   }
   rows = [batch for batches in batches_of.values() for batch in batches]
   with (
@@ -251,6 +253,7 @@ def _fill(
       desc=f'{encoder.name} embeds {image_set.name}',
       total=sum(map(len, rows)),
       unit=' images',
+      disable=not processes.is_first(),
     ) as progress,
   ):
     embedded = _embed_ahead(
@@ -262,7 +265,6 @@ def _fill(
         embeddings.append(batch)
         progress.update(len(batch))
       store.write_chunk(chunk, np.concatenate(embeddings))
-  return store.finish()
 
 
 def embed_all(
@@ -292,9 +294,13 @@ def embed_all(
 
 
 def _shared_batch_size(count: int, batch_size: int) -> int:
-  """A batch of which every device takes the same share, in the last one too."""
-  devices = jax.local_device_count()
-  return -(-min(batch_size, count) // devices) * devices
+  """This process's batch, of which every device takes the same share.
+
+  A row's last digits may go by how many rows its device has, and where in them
+  it stands; neither goes by which process the device belongs to.
+  """
+  share = -(-min(batch_size, count) // parallel.device_count())
+  return share * jax.local_device_count()
 
 
 def _cut(rows: slice, size: int) -> list[np.ndarray]:

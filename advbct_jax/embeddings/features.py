@@ -18,6 +18,7 @@ import re
 
 import numpy as np
 
+from advbct_jax import processes
 from advbct_jax.data.images import ImageSet
 from advbct_jax.data.pipeline import Batch
 from advbct_jax.embeddings.named_stores import (
@@ -210,7 +211,8 @@ def _lay_out(
   store: EmbeddingStore, rows: np.ndarray, path: pathlib.Path
 ) -> None:
   """Writes rows of a store as one array, with a chunk in memory at a time."""
-  unfinished = path.with_name(f'{path.name}.unfinished')
+  # Processes that work as one each lay it out, and any of these files will do.
+  unfinished = path.with_name(f'{path.name}.{processes.index()}.unfinished')
   out = np.lib.format.open_memmap(
     unfinished,
     'w+',

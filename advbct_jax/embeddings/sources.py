@@ -8,6 +8,7 @@ import dataclasses
 import pathlib
 import shutil
 
+from advbct_jax import processes
 from advbct_jax.data.images import ImageSet, digest_ids
 from advbct_jax.data.pipeline import Loader
 from advbct_jax.embeddings.extract import FrozenEncoder, extract
@@ -83,7 +84,7 @@ def from_stores(path: pathlib.Path, selections: pathlib.Path) -> Source:
 
   def source(image_set: ImageSet) -> EmbeddingStore:
     store = open_named_store(path, store_name(image_set), image_set.name)
-    return _select(store, image_set, selections)
+    return processes.from_first(lambda: _select(store, image_set, selections))
 
   return source
 

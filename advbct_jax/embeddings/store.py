@@ -10,7 +10,8 @@ A store is the seam between encoders. It is a folder:
 
 A chunk appears under its final name only when it is whole, so a store whose
 writer was killed goes on at the first chunk that is missing, and says that it
-is incomplete until the last one is there. One process at a time fills a store.
+is incomplete until the last one is there. One process at a time fills a store,
+or several that work as one, each with chunks of its own.
 """
 
 from collections.abc import Iterator, Sequence

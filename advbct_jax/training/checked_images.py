@@ -18,6 +18,7 @@ from advbct_jax.data.problem_tables import (
   read_problems,
 )
 from advbct_jax.errors import InputError
+from advbct_jax.processes import say
 
 STOP, SKIP = 'stop', 'skip'
 
@@ -81,7 +82,7 @@ def load_checked_images(config: ml_collections.ConfigDict) -> CheckedImages:
   row_of = {image_id: row for row, image_id in enumerate(image_set.ids)}
   skipped = [it for it in problems if _is_left_out(path, it, image_set, row_of)]
   if skipped:
-    print(f'{image_set.name}: left out by {path}: {_count(skipped)}')
+    say(f'{image_set.name}: left out by {path}: {_count(skipped)}')
   usable[[row_of[found.id] for found in skipped]] = False
   readable = np.ones(len(image_set), bool)
   readable[

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
+from functools import partial
 import inspect
 import json
 import pathlib
@@ -15,6 +16,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from advbct_jax import parallel, processes
 from advbct_jax.checksums import find_damage, write_checksums
 from advbct_jax.data.decoding import MAX_PIXELS
 from advbct_jax.embeddings.chunk_files import PATIENCE_SECONDS
@@ -23,6 +25,7 @@ from advbct_jax.errors import InputError, brief_reason
 from advbct_jax.literal_paths import literal_path
 from advbct_jax.methods import METHODS, method_options
 from advbct_jax.models.encoder import Encoder, make_encoder
+from advbct_jax.orbax_options import by_itself
 from advbct_jax.training.head_features import read_features
 from advbct_jax.training.state import TrainState
 from advbct_jax.typed_json import read_json
@@ -61,7 +64,8 @@ class Checkpoints:
   A state holds its step, which is the position in the data too. Saving is
   asynchronous. A checkpoint appears whole or not at all, with checksums. The
   first one is read back at once, since a place where nothing can be kept is to
-  be known before days of training; the last one by `wait`.
+  be known before days of training; the last one by `wait`. Several processes
+  save and restore one state together.
   """
 
   def __init__(
@@ -83,7 +87,7 @@ class Checkpoints:
     Raises:
       InputError: if all of them are damaged.
     """
-    _set_damaged_aside(workdir)
+    processes.from_first(partial(_set_damaged_aside, workdir))
     self._folder = workdir / _FOLDER
     self._read_back = False
     self._every_steps = every_steps
@@ -102,7 +106,7 @@ class Checkpoints:
 
   def _write_checksums(self) -> None:
     """Notes what a checkpoint holds that is about to get its name."""
-    if jax.process_index() == 0:
+    if processes.is_first():
       for folder in self._folder.iterdir():
         if _UNFINISHED in folder.name:
           write_checksums(folder / _ITEM)
@@ -127,7 +131,7 @@ class Checkpoints:
       self._manager.save(
         step,
         args=ocp.args.Composite(
-          state=ocp.args.StandardSave(_stored_parts(state)),
+          state=ocp.args.StandardSave(parallel.as_global(_stored_parts(state))),
         ),
       )
       if not self._read_back:
@@ -142,10 +146,12 @@ class Checkpoints:
     restored = self._manager.restore(
       self.latest_step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(_stored_parts(state)),
+        state=ocp.args.StandardRestore(
+          parallel.as_global(_stored_parts(state))
+        ),
       ),
     )
-    return TrainState(**restored['state'])
+    return TrainState(**parallel.as_local(restored['state']))
 
   def wait(self) -> None:
     """Waits until everything is on disk, and reads the newest back.
@@ -154,8 +160,11 @@ class Checkpoints:
       InputError: if it cannot be read.
     """
     self._manager.wait_until_finished()
-    _read_arrays(self._folder, self.latest_step)
+    processes.from_first(self._read_newest)
     self._read_back = True
+
+  def _read_newest(self) -> None:
+    _read_arrays(self._folder, self.latest_step)
 
   def close(self) -> None:
     """Waits, and frees what the manager holds."""
@@ -201,10 +210,9 @@ def _set_damaged_aside(workdir: pathlib.Path) -> None:
     if damage is None:
       return
     aside = workdir / _DAMAGED / str(step)
-    if jax.process_index() == 0:
-      aside.parent.mkdir(exist_ok=True)
-      shutil.rmtree(aside, ignore_errors=True)
-      (workdir / _FOLDER / str(step)).rename(aside)
+    aside.parent.mkdir(exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    (workdir / _FOLDER / str(step)).rename(aside)
     found = f'{damage}; it is now {aside}'
     print(f'{found}. Going on from the one before.')
   if found:
@@ -303,7 +311,10 @@ def load_encoder(
   with (
     _reading(folder),
     ocp.CheckpointManager(
-      folder, options=ocp.CheckpointManagerOptions(read_only=True)
+      folder,
+      options=ocp.CheckpointManagerOptions(
+        read_only=True, multiprocessing_options=by_itself()
+      ),
     ) as manager,
   ):
     encoder = make_encoder(**encoder_options(config.model) | {'dtype': dtype})
@@ -401,8 +412,14 @@ def _read_arrays(
     _reading(folder),
     ocp.CheckpointManager(
       literal_path(folder),
-      options=ocp.CheckpointManagerOptions(read_only=True),
-      item_handlers={'state': ocp.PyTreeCheckpointHandler()},
+      options=ocp.CheckpointManagerOptions(
+        read_only=True, multiprocessing_options=by_itself()
+      ),
+      item_handlers={
+        'state': ocp.PyTreeCheckpointHandler(
+          multiprocessing_options=by_itself()
+        )
+      },
     ) as manager,
   ):
     stored = manager.item_metadata(step)['state'].tree
@@ -433,11 +450,19 @@ def save_state(workdir: pathlib.Path, state: TrainState) -> None:
   handlers = ocp.type_handlers.create_type_handler_registry(
     (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False))
   )
+  folder = literal_path(workdir / _FOLDER)
+  folder.mkdir(parents=True, exist_ok=True)
   with ocp.CheckpointManager(
-    literal_path(workdir / _FOLDER),
-    options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False),
+    folder,
+    options=ocp.CheckpointManagerOptions(
+      create=False,
+      enable_async_checkpointing=False,
+      multiprocessing_options=by_itself(),
+    ),
     item_handlers={
-      'state': ocp.PyTreeCheckpointHandler(type_handler_registry=handlers)
+      'state': ocp.PyTreeCheckpointHandler(
+        type_handler_registry=handlers, multiprocessing_options=by_itself()
+      )
     },
   ) as manager:
     manager.save(

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import os
 import pathlib
 import time
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 import tqdm
 
+from advbct_jax import processes
 from advbct_jax.atomic_files import write_text
 from advbct_jax.errors import DivergedError, InputError
 from advbct_jax.methods.method import Metrics
@@ -27,7 +29,8 @@ class MetricsLog:
   Metrics stay on the device until `flush`, so that the host does not wait for
   the device at every step. `metrics.jsonl` has one line a step;
   `evaluations.jsonl`, where the encoder is judged meanwhile, one each time.
-  Steps that a resumed run takes again are not there twice.
+  Steps that a resumed run takes again are not there twice. Where several
+  processes train, the first alone writes; all see a step that diverges.
   """
 
   def __init__(
@@ -48,22 +51,26 @@ class MetricsLog:
       batch_size: images a step.
       tensorboard: whether to write for TensorBoard too.
     """
-    for name in (_FILE, _FIGURES_FILE):
-      _forget_after(workdir / name, start)
+    self._writes = processes.is_first()
+    if self._writes:
+      for name in (_FILE, _FIGURES_FILE):
+        _forget_after(workdir / name, start)
     self._workdir = workdir
-    self._file = (workdir / _FILE).open('a', encoding='utf-8')
+    place = workdir / _FILE if self._writes else pathlib.Path(os.devnull)
+    self._file = place.open('a', encoding='utf-8')
     self._bar = tqdm.tqdm(
       desc=f'training {workdir}',
       initial=start,
       total=steps,
       unit=' steps',
       dynamic_ncols=True,
+      disable=not self._writes,
     )
     self._batch_size = batch_size
     self._pending: list[tuple[int, Metrics]] = []
     self._flushed_at = time.monotonic()
     self._tensorboard: Any = None
-    if tensorboard:
+    if tensorboard and self._writes:
       self._tensorboard = _tensorboard_writer(workdir / 'tensorboard')
 
   def add(self, step: int, metrics: Metrics) -> None:
@@ -104,6 +111,8 @@ class MetricsLog:
       epoch: the epochs done.
       figures: what judging it gave.
     """
+    if not self._writes:
+      return
     line = {'step': step, 'epoch': epoch, 'datasets': figures}
     with (self._workdir / _FIGURES_FILE).open('a', encoding='utf-8') as file:
       file.write(json.dumps(line) + '\n')

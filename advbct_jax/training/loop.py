@@ -1,11 +1,13 @@
 """The training loop."""
 
 from collections.abc import Callable
+from functools import partial
 import pathlib
 from typing import Any
 
 import jax
 
+from advbct_jax import processes
 from advbct_jax.embeddings.extract import FrozenEncoder
 from advbct_jax.errors import DivergedError, StoppedError
 from advbct_jax.locks import hold
@@ -36,15 +38,20 @@ def train(run: Run, workdir: pathlib.Path, judge: Judge | None = None) -> None:
   """
   # The old encoder's workdir too, which several upgrades may share.
   with hold(workdir, 'trains'):
-    claim_inputs(workdir, run.inputs)
-    if run.features:
-      write_features(workdir, run.features)
+    processes.from_first(lambda: _claim(run, workdir))
+    processes.require_shared(workdir)
     checkpoints = Checkpoints(workdir, **run.config.checkpoint)
     try:
       if checkpoints.latest_step != run.steps:
         _train_on(run, workdir, checkpoints, judge)
     finally:
       checkpoints.close()
+
+
+def _claim(run: Run, workdir: pathlib.Path) -> None:
+  claim_inputs(workdir, run.inputs)
+  if run.features:
+    write_features(workdir, run.features)
 
 
 def _train_on(
@@ -60,9 +67,10 @@ def _train_on(
     # What is stored tells nothing of the devices.
     stored = checkpoints.restore(layout.whole(run.fresh_state()))
     state = layout.place(stored)
-    print(f'{workdir}: going on from step {int(state.step)} of {run.steps}')
+    step = int(state.step)
+    processes.say(f'{workdir}: going on from step {step} of {run.steps}')
   else:
-    state = run.initial_state()
+    state = layout.agree(run.initial_state())
   batches = run.batches(start=int(state.step))
   log = MetricsLog(
     workdir,
@@ -110,7 +118,7 @@ def _take_steps(
       with jax.transfer_guard('disallow'):
         state, metrics = train_step(state, batch, *constants)
       log.add(step, metrics)
-      stop = interruption.signal is not None
+      stop = interruption.stops_after(step)
       save = checkpoints.due(step) or step == run.steps or stop
       judged = judge is not None and _judgement_due(run, step)
       if save or judged or step % run.config.log.every_steps == 0:
@@ -118,7 +126,8 @@ def _take_steps(
       if judge and judged:
         # Before saving: a run that is killed in between judges again, where
         # otherwise it would go on as if it had.
-        figures = judge(run.frozen_encoder(state))
+        encoder = run.frozen_encoder(state)
+        figures = processes.from_first(partial(judge, encoder))
         log.add_figures(step, step // run.steps_per_epoch, figures)
       if save:
         checkpoints.save(run.class_layout.whole(state))
@@ -127,8 +136,8 @@ def _take_steps(
     # Before anything says that it is saved.
     checkpoints.wait()
     # A signal may also have come while the last step was being saved.
-    if interruption.signal is not None:
-      raise StoppedError(step, run.steps, interruption.signal)
+    if signal := interruption.settle():
+      raise StoppedError(step, run.steps, signal)
 
 
 def _judgement_due(run: Run, step: int) -> bool:

@@ -18,6 +18,7 @@ from advbct_jax.errors import InputError
 from advbct_jax.methods import METHODS, find_method, method_options
 from advbct_jax.methods.method import OldModel, OldSide
 from advbct_jax.models.encoder import make_encoder
+from advbct_jax.processes import say
 from advbct_jax.training.checkpoints import (
   encoder_options,
   is_workdir,
@@ -192,12 +193,12 @@ def _check_store(
     known = split_by_old_labels(
       images.split, [labels[row] for row in rows], store.path
     )
-    print(
+    say(
       f'{store.path}: by its labels the old model knows {len(known.old_rows)} '
       f'images of {known.old_classes} classes; config.data.split does not count'
     )
   else:
-    print(
+    say(
       f'{store.path}: it has no labels, so config.data.split says what the old '
       'model knew'
     )
@@ -259,7 +260,7 @@ def prepare_old_side(
   path = old_path(config, workdir)
   if not config.old.path:
     if latest_step(path) is None:
-      print(f'no old encoder is named, so one is trained first, in {path}')
+      say(f'no old encoder is named, so one is trained first, in {path}')
     claim_workdir(path, old_config(config))
     old_run = Run(old_config(config), images.training_set('old'), None)
     train(old_run, path)
@@ -279,7 +280,7 @@ def prepare_old_side(
   embeddings = store.read()
   statistics = class_statistics(embeddings, split.old_labels, split.old_classes)
   if classifier is None and without_classifier:
-    print(
+    say(
       f'{path}: no classifier of these {split.old_classes} old classes is '
       f'known; {config.method} {without_classifier}'
     )
@@ -345,7 +346,7 @@ def _old_store_of_run(
 ) -> tuple[FrozenEncoder, EmbeddingStore]:
   theirs = read_config(path)
   if 'converted_from' in theirs:
-    print(
+    say(
       f'{path}: converted from {theirs.converted_from}; what it was trained on '
       'is not known, so config.data.split says what it knows'
     )

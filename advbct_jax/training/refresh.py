@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from advbct_jax import parallel
+from advbct_jax import parallel, processes
 from advbct_jax.embeddings.extract import FrozenEncoder, embed_all
 from advbct_jax.methods.method import MEMORY, Memory
 from advbct_jax.training.run import Run
@@ -45,16 +45,19 @@ def refresh_memory(run: Run, state: TrainState) -> TrainState:
   method = run.method(axis_name=None)
   # Made here, for what is made within a method of a module becomes its child.
   encoder = run.frozen_encoder(state)
-  after = method.refresh(
-    dict(before), run.old, lambda: _embed_training_set(run, encoder)
-  )
+  after: Memory = before
+  with processes.first_by_itself() as here:
+    if here:
+      after = method.refresh(
+        dict(before), run.old, lambda: _embed_training_set(run, encoder)
+      )
   after = jax.tree.map(np.asarray, dict(after))
   if _described(after) != _described(before):
     raise ValueError(
       f'{type(method).__name__}.refresh gave a {MEMORY} of '
       f'{_described(after)}; wanted: {_described(before)}.'
     )
-  memory = parallel.replicate({'method': after})
+  memory = parallel.agree({'method': after})
   return dataclasses.replace(state, memory=memory)
 
 

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from advbct_jax import parallel
+from advbct_jax import parallel, processes
 from advbct_jax.class_shards import (
   ClassLayout,
   ClassShards,
@@ -185,11 +185,13 @@ class Run:
   def constants(self) -> tuple[OldModel | None, jax.Array]:
     """What the step takes beside state and batch, on all devices.
 
+    That is what is known of the old model, and the data of a random key.
+
     The random key is among it rather than built into the step, so that runs of
     several seeds share what is compiled.
     """
     key = jax.random.key(self.config.seed)
-    return parallel.replicate((self.old_model, key))
+    return parallel.agree((self.old_model, jax.random.key_data(key)))
 
   def fresh_state(self) -> TrainState:
     """Draws a state by the config's seed, on the devices."""
@@ -240,7 +242,7 @@ class Run:
     if not source:
       return state
     start = self.start or file_start(source, state)
-    print(f'the encoder starts from {start.name}')
+    processes.say(f'the encoder starts from {start.name}')
     layout = self.class_layout
     return layout.place(start.put_into(layout.whole(state)))
 
@@ -311,17 +313,25 @@ class Run:
       kind=self.config.data.augmentation,
       normalization=self.config.data.normalization,
     )
-    return self.class_layout.map_step(
-      partial(
-        train_step,
-        method=self.method(parallel.AXIS),
-        optimizer=self.optimizer,
-        schedule=self.schedule,
-        prepare_images=_take_as_stored if self.features else prepare_images,
-        steps=self.steps,
-        steps_per_epoch=self.steps_per_epoch,
-      )
+    take_step = partial(
+      train_step,
+      method=self.method(parallel.AXIS),
+      optimizer=self.optimizer,
+      schedule=self.schedule,
+      prepare_images=_take_as_stored if self.features else prepare_images,
+      steps=self.steps,
+      steps_per_epoch=self.steps_per_epoch,
     )
+
+    def take_step_by_key_data(
+      state: TrainState,
+      batch: HostBatch,
+      old: OldModel | None,
+      key_data: jax.Array,
+    ) -> Any:
+      return take_step(state, batch, old, jax.random.wrap_key_data(key_data))
+
+    return self.class_layout.map_step(take_step_by_key_data)
 
 
 def _take_as_stored(features: jax.Array, keys: jax.Array) -> jax.Array:

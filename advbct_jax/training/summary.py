@@ -5,6 +5,7 @@ import collections
 from flax import traverse_util
 import jax
 
+from advbct_jax import processes
 from advbct_jax.training.run import Run
 
 
@@ -25,13 +26,16 @@ def summarize(run: Run, data_name: str) -> str:
     else f'{config.data.image_size} pixels, '
     f'augmentation {config.data.augmentation}'
   )
+  several = (
+    f' of {processes.count()} processes' if processes.count() > 1 else ''
+  )
   return '\n'.join(
     [
       f'method      {config.method}',
       f'data        {len(data.rows)} images of {data.classes} classes '
       f'({data_name}), {taken}',
-      f'devices     {jax.device_count()} × {jax.devices()[0].device_kind}, '
-      f'{config.batch_size // jax.device_count()} images each',
+      f'devices     {jax.device_count()} × {jax.devices()[0].device_kind}'
+      f'{several}, {config.batch_size // jax.device_count()} images each',
       f'steps       {run.steps} ({config.epochs} epochs of '
       f'{run.steps_per_epoch}), a checkpoint every '
       f'{config.checkpoint.every_steps}',

@@ -1,6 +1,7 @@
 """The training images of an upgrade, as its old and its new run see them."""
 
 import dataclasses
+from functools import partial
 import pathlib
 
 import ml_collections
@@ -16,6 +17,7 @@ from advbct_jax.data.splits import (
 )
 from advbct_jax.errors import InputError
 from advbct_jax.models.backbones import takes_features
+from advbct_jax.processes import from_first, say
 from advbct_jax.training.checked_images import load_checked_images
 from advbct_jax.training.head_features import find_run_features
 from advbct_jax.training.run import TrainingSet
@@ -92,7 +94,7 @@ def open_training_images(
     if unlabelled
     else split_training_set(labels, **data.split, usable=checked.usable)
   )
-  print(
+  say(
     f'{image_set.name}: {len(split.new_rows)} images of {split.classes} '
     'classes; '
     f'the old model knows {len(split.old_rows)} of {split.old_classes} '
@@ -103,7 +105,7 @@ def open_training_images(
     load = features.loader(image_set, data.memory_mib)
     return TrainingImages(image_set, split, load)
   if check:
-    check_images(image_set)
+    from_first(partial(check_images, image_set))
   return TrainingImages(
     image_set,
     split,

@@ -4,9 +4,9 @@ import json
 import pathlib
 from typing import Any
 
-import jax
 import ml_collections
 
+from advbct_jax import processes
 from advbct_jax.atomic_files import write_text
 from advbct_jax.errors import InputError, brief, brief_reason
 from advbct_jax.methods import METHODS
@@ -52,9 +52,12 @@ def claim_workdir(
   Raises:
     InputError: if the workdir belongs to a run of another config.
   """
-  require_same_run(workdir, config)
-  if jax.process_index() == 0:
+
+  def claim() -> None:
+    require_same_run(workdir, config)
     _write_config(workdir, config)
+
+  processes.from_first(claim)
 
 
 def _write_config(

@@ -200,15 +200,6 @@ def test_the_digest_is_that_of_equal_weights_elsewhere(encoder):
   )
 
 
-def test_several_processes_are_refused_before_anything_is_written(
-  encoder, tmp_path, monkeypatch
-):
-  monkeypatch.setattr(jax, 'process_count', lambda: 2)
-  with pytest.raises(InputError, match='2 processes run as one'):
-    extract(encoder, image_set(3), tmp_path / 'store')
-  assert not (tmp_path / 'store').exists()
-
-
 def _tiny_vit(dtype):
   return VisionTransformer(
     depth=1, heads=2, channels=16, pooling='mean', dtype=dtype

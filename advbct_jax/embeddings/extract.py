@@ -1,7 +1,7 @@
 """A frozen encoder, and what it says about a set of images."""
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -225,24 +225,27 @@ def extract(
   if store.card.complete:
     return store
   with store.filling():
-    return _fill(store, encoder, image_set, batch_size, workers, load)
+    missing = store.missing_chunks()
+    fill_chunks(store, missing, encoder, image_set, batch_size, workers, load)
+    return store.finish()
 
 
-def _fill(
+def fill_chunks(
   store: EmbeddingStore,
+  chunks: Sequence[int],
   encoder: FrozenEncoder,
   image_set: ImageSet,
   batch_size: int,
   workers: int,
-  load: Loader | None,
-) -> EmbeddingStore:
-  """Writes the chunks that a store lacks."""
+  load: Loader | None = None,
+  show_progress: bool = True,
+) -> None:
+  """Writes chunks that a store lacks; see `extract`."""
   if load is None or not encoder.takes(load):
     load = encoder.loader(image_set)
   batch_size = _shared_batch_size(len(image_set), batch_size)
   batches_of = {
-    chunk: _cut(store.rows_of(chunk), batch_size)
-    for chunk in store.missing_chunks()
+    chunk: _cut(store.rows_of(chunk), batch_size) for chunk in chunks
   }
   rows = [batch for batches in batches_of.values() for batch in batches]
   with (
@@ -251,6 +254,7 @@ def _fill(
       desc=f'{encoder.name} embeds {image_set.name}',
       total=sum(map(len, rows)),
       unit=' images',
+      disable=not show_progress,
     ) as progress,
   ):
     embedded = _embed_ahead(
@@ -262,7 +266,6 @@ def _fill(
         embeddings.append(batch)
         progress.update(len(batch))
       store.write_chunk(chunk, np.concatenate(embeddings))
-  return store.finish()
 
 
 def embed_all(

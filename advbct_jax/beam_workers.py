@@ -10,7 +10,7 @@ import pathlib
 import pickle
 import shlex
 import shutil
-import tempfile
+import socket
 import threading
 from typing import Any
 
@@ -26,6 +26,7 @@ HELP = (
   "'advbct_jax[beam]')"
 )
 
+_QUIET = '--default_sdk_harness_log_level=ERROR'
 _MOST_FAILURES = 10
 
 # Beam may run several tasks at once in a process. One at a time has the memory
@@ -51,7 +52,8 @@ def do_all(
       pickled, so it is a function of a module, or a `functools.partial` of one.
     tasks: small and picklable.
     options: of Beam's pipeline, as on a command line.
-    folder: that all workers see, for what they say of failures meanwhile.
+    folder: that all workers see and the caller holds, for what they say of
+      failures meanwhile.
 
   Raises:
     InputError: if Beam is not installed or refuses the options; or with what
@@ -66,16 +68,17 @@ def do_all(
       "install 'advbct_jax[beam]', here and where the workers run."
     ) from error
   try:
-    parsed = PipelineOptions(shlex.split(options))
+    # Ahead of the caller's, which win: else workers tell of all they do.
+    parsed = PipelineOptions([_QUIET, *shlex.split(options)])
     parsed.get_all_options()
   except (SystemExit, ValueError) as error:
     raise InputError(
       f'--beam: Apache Beam refuses the options {options!r} ({error}). Its '
       'documentation lists those of each runner.'
     ) from error
-  failures = pathlib.Path(
-    tempfile.mkdtemp(prefix='.failures-', dir=folder.absolute())
-  )
+  failures = folder.absolute() / '.failures'
+  shutil.rmtree(failures, ignore_errors=True)  # A killed run's.
+  failures.mkdir()
   try:
     with beam.Pipeline(options=parsed) as pipeline:
       _ = (
@@ -98,6 +101,11 @@ def _do(
   Raised, it would be tried again, and come back as pages of Beam's traceback.
   """
   number, given = task
+  if not failures.is_dir():
+    raise RuntimeError(
+      f'{failures}: the worker on {socket.gethostname()} finds no such folder; '
+      'wanted: a file system that all workers see under the same paths.'
+    )
   key = pickle.dumps(open_work)
   with _alone:
     try:

@@ -64,7 +64,7 @@ def extract_on_beam(
         functools.partial(_open_filling, opening, batch_size, workers),
         tasks,
         options,
-        folder,
+        sets[0][1].path,
       )
     return [
       store if store.card.complete else store.finish() for _, store in sets

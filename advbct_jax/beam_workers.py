@@ -79,6 +79,7 @@ def do_all(
   failures = folder.absolute() / '.failures'
   shutil.rmtree(failures, ignore_errors=True)  # A killed run's.
   failures.mkdir()
+  _opened.clear()  # Of an earlier call here, whose files may have changed.
   try:
     with beam.Pipeline(options=parsed) as pipeline:
       _ = (

@@ -336,6 +336,83 @@ def _open_packing(
 ) -> beam_workers.Do:
   """Opens a data set in a worker, which packs shards of it."""
   sets = open_image_sets(found, max_pixels)
+
+  def pack(task: tuple[str, range, pathlib.Path]) -> None:
+    split, rows, path = task
+    # Of two workers at one shard the last one's is kept, which is the same.
+    unfinished = path.with_name(f'{path.name}.{uuid.uuid4().hex}')
+    pack_shard(sets[split], rows, unfinished, longest_side)
+    unfinished.rename(path)
+
+  return pack
+
+
+def pack_shard(
+  image_set: ImageSet,
+  rows: range,
+  path: pathlib.Path,
+  longest_side: int | None = None,
+) -> None:
+  """Writes one file of records.
+
+  Args:
+    image_set: of which images are packed.
+    rows: which.
+    path: of the file.
+    longest_side: in pixels; larger images are shrunk to it.
+
+  Raises:
+    InputError: if an image cannot be used.
+  """
+  features = _features()
+  examples = _read_examples(image_set, rows, longest_side, check=True)
+  _RepeatableWriter(tfds.core.FileFormat.ARRAY_RECORD).write(
+    path, ((key, features.serialize_example(value)) for key, value in examples)
+  )
+
+
+class _RepeatableWriter(tfds.core.ExampleWriter):
+  """Writes the same bytes in any process.
+
+  Left to itself, protobuf puts the fields of a record in an order that each
+  process draws anew.
+  """
+
+  def write(self, path: Any, examples: Any) -> Any:
+    return super().write(
+      path, ((key, _sort_fields(record)) for key, record in examples)
+    )
+
+
+def _sort_fields(record: bytes) -> bytes:
+  example = tf_example_pb2.Example.FromString(record)
+  return example.SerializeToString(deterministic=True)
+
+
+def _features() -> tfds.features.FeaturesDict:
+  return tfds.features.FeaturesDict(
+    {
+      'id': tfds.features.Text(),
+      'image': tfds.features.Image(encoding_format='jpeg'),
+      'landmark_id': tfds.features.Scalar(np.int64, doc='-1 for none'),
+    }
+  )
+
+
+def _cut_shards(image_set: ImageSet) -> list[range]:
+  """The positions of each shard."""
+  everything = range(len(image_set))
+  return [
+    everything[start : start + IMAGES_PER_SHARD]
+    for start in everything[::IMAGES_PER_SHARD]
+  ]
+
+
+def _open_packing(
+  found: DataFolder, longest_side: int | None, max_pixels: int
+) -> beam_workers.Do:
+  """Opens a data set in a worker, which packs shards of it."""
+  sets = open_image_sets(found, max_pixels)
   features = _features()
   writer = _RepeatableWriter(tfds.core.FileFormat.ARRAY_RECORD)
 

@@ -15,6 +15,7 @@ import argparse
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import functools
 import math
 import pathlib
 import tempfile
@@ -299,15 +300,16 @@ def print_table(
   line('store, GB', lambda n: n * rates.stored / _GB)
   line('names in a process, GB', lambda n: n * rates.name / _GB)
   for name, kind in KINDS.items():
-    line(
-      f'index {name}, GB',
-      lambda n, kind=kind: n * kind.formula(n, dimension) / _GB,
-    )
+    line(f'index {name}, GB', functools.partial(_index_gb, kind, dimension))
   line("IDMap2's table beside it, GB", lambda n: n * rates.mapped / _GB)
   line(
     'lists found and filled, core-hours',
     lambda n: _comparisons(n, dimension) * rates.comparing / _HOUR,
   )
+
+
+def _index_gb(kind: Kind, dimension: int, count: int) -> float:
+  return count * kind.formula(count, dimension) / _GB
 
 
 def _comparisons(count: int, dimension: int) -> float:

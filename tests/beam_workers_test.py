@@ -55,5 +55,5 @@ def test_what_cannot_be_done_is_named_after_all_else_is_done(tmp_path):
 def test_options_that_beam_refuses_are_named(tmp_path):
   pytest.importorskip('apache_beam')
   work = functools.partial(open_work, tmp_path, 'x')
-  with pytest.raises(InputError, match='refuses the options .*=many'):
+  with pytest.raises(InputError, match=r'refuses the options .*=many'):
     do_all(work, [0], '--direct_num_workers=many', tmp_path)

@@ -22,6 +22,7 @@ import contextlib
 import functools
 import inspect
 import io
+import itertools
 import pathlib
 import shutil
 from typing import Any
@@ -119,6 +120,7 @@ class _ImageRecords(tfds.core.ShardBasedBuilder, abc.ABC):
     if self._beam is None:
       super()._download_and_prepare(dl_manager, download_config)
       return
+    folder = pathlib.Path(self.data_dir).absolute()
     sets = open_image_sets(self._found(), self._max_pixels)
     shards = {split: _cut_shards(found) for split, found in sets.items()}
     templates = {
@@ -126,11 +128,10 @@ class _ImageRecords(tfds.core.ShardBasedBuilder, abc.ABC):
     }
     paths = {
       split: [
-        pathlib.Path(
-          templates[split].sharded_filepath(
-            shard_index=number, num_shards=len(shards[split])
-          )
-        ).absolute()
+        folder
+        / templates[split]
+        .sharded_filepath(shard_index=number, num_shards=len(shards[split]))
+        .name
         for number in range(len(shards[split]))
       ]
       for split in sets
@@ -145,8 +146,11 @@ class _ImageRecords(tfds.core.ShardBasedBuilder, abc.ABC):
         for rows, path in zip(shards[split], paths[split], strict=True)
       ],
       self._beam,
-      pathlib.Path(self.data_dir),
+      folder,
     )
+    # What workers that were lost have left.
+    for path in set(folder.iterdir()) - {*itertools.chain(*paths.values())}:
+      path.unlink()
     self.info.set_splits(
       tfds.core.SplitDict(
         [
@@ -369,65 +373,6 @@ def pack_shard(
   _RepeatableWriter(tfds.core.FileFormat.ARRAY_RECORD).write(
     path, ((key, features.serialize_example(value)) for key, value in examples)
   )
-
-
-class _RepeatableWriter(tfds.core.ExampleWriter):
-  """Writes the same bytes in any process.
-
-  Left to itself, protobuf puts the fields of a record in an order that each
-  process draws anew.
-  """
-
-  def write(self, path: Any, examples: Any) -> Any:
-    return super().write(
-      path, ((key, _sort_fields(record)) for key, record in examples)
-    )
-
-
-def _sort_fields(record: bytes) -> bytes:
-  example = tf_example_pb2.Example.FromString(record)
-  return example.SerializeToString(deterministic=True)
-
-
-def _features() -> tfds.features.FeaturesDict:
-  return tfds.features.FeaturesDict(
-    {
-      'id': tfds.features.Text(),
-      'image': tfds.features.Image(encoding_format='jpeg'),
-      'landmark_id': tfds.features.Scalar(np.int64, doc='-1 for none'),
-    }
-  )
-
-
-def _cut_shards(image_set: ImageSet) -> list[range]:
-  """The positions of each shard."""
-  everything = range(len(image_set))
-  return [
-    everything[start : start + IMAGES_PER_SHARD]
-    for start in everything[::IMAGES_PER_SHARD]
-  ]
-
-
-def _open_packing(
-  found: DataFolder, longest_side: int | None, max_pixels: int
-) -> beam_workers.Do:
-  """Opens a data set in a worker, which packs shards of it."""
-  sets = open_image_sets(found, max_pixels)
-  features = _features()
-  writer = _RepeatableWriter(tfds.core.FileFormat.ARRAY_RECORD)
-
-  def pack(task: tuple[str, range, pathlib.Path]) -> None:
-    split, rows, path = task
-    examples = _read_examples(sets[split], rows, longest_side, check=True)
-    # Of two workers at one shard the last one's is kept, which is the same.
-    unfinished = path.with_name(f'{path.name}.{uuid.uuid4().hex}')
-    writer.write(
-      unfinished,
-      ((key, features.serialize_example(value)) for key, value in examples),
-    )
-    unfinished.rename(path)
-
-  return pack
 
 
 def _read_examples(

@@ -43,28 +43,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
       records = [pathlib.Path(folder, name) for name in ('plain', 'beam')]
       runs = [pathlib.Path(folder, name) for name in ('run', 'beam_run')]
-      seconds = [
-        _run(
-          ['prepare', 'records', flags.data, str(out)]
-          + [f'--longest_side={flags.longest_side}', *more]
-        )
-        for out, more in zip(records, ([], [options]), strict=True)
-      ]
-      ratios['records'].append(seconds[1] / seconds[0])
+      pack = ['prepare', 'records', flags.data]
+      shape = f'--longest_side={flags.longest_side}'
+      plain = _run([*pack, str(records[0]), shape])
+      beam = _run([*pack, str(records[1]), shape, options])
+      ratios['records'].append(beam / plain)
       _require_equal(*map(_files, records))
       for run in runs:
         # Without the stores that are there already.
         shutil.copytree(
           flags.run, run, ignore=shutil.ignore_patterns('embeddings')
         )
-      seconds = [
-        _run(
-          ['embed', str(run), f'--data={flags.data}', '--batch_size=100']
-          + [f'--chunk_rows={flags.chunk_rows}', *more]
-        )
-        for run, more in zip(runs, ([], [options]), strict=True)
+      embed = [
+        f'--data={flags.data}',
+        f'--chunk_rows={flags.chunk_rows}',
+        '--batch_size=100',
       ]
-      ratios['embed'].append(seconds[1] / seconds[0])
+      plain = _run(['embed', str(runs[0]), *embed])
+      beam = _run(['embed', str(runs[1]), *embed, options])
+      ratios['embed'].append(beam / plain)
       _require_equal(*map(_stores, runs))
   for name, values in ratios.items():
     print(f'{name:<8} time, Beam / plain: {spread(np.array(values), 2)}')

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 import pathlib
 
+from advbct_jax import beam_workers
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.commands.parsing import Parser
 from advbct_jax.commands.process_flags import add_processes, start_processes
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
       workers=flags.workers,
       dtype=flags.dtype,
       features=flags.features,
+      chunk_rows=flags.chunk_rows,
+      beam=flags.beam,
     ):
       say(f'{store.path}: {store.card.count} × {store.card.dimension}')
 
@@ -91,5 +94,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     help='what the encoder computes in; stores of the two are not mixed '
     '(%(default)s)',
   )
+  parser.add_argument(
+    '--chunk_rows',
+    type=int,
+    default=65536,
+    help='images a chunk of a new store: what a kill loses, and a task of '
+    "Beam's workers (%(default)s)",
+  )
+  parser.add_argument('--beam', metavar='OPTIONS', help=beam_workers.HELP)
   add_processes(parser)
   return parser.parse_args(arguments)

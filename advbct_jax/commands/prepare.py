@@ -7,6 +7,7 @@ import pathlib
 import shlex
 from typing import TYPE_CHECKING
 
+from advbct_jax import beam_workers
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.commands.parsing import Parser
 from advbct_jax.convert.vector_columns import (
@@ -88,6 +89,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     help='in pixels; larger images are shrunk to it, save cropped queries',
   )
   _add_max_pixels(records)
+  records.add_argument('--beam', metavar='OPTIONS', help=beam_workers.HELP)
   records.set_defaults(run=_records)
 
   _add_check(commands)
@@ -293,11 +295,11 @@ def _records(flags: argparse.Namespace) -> None:
   max_pixels = _read_max_pixels(flags)
   found = find_data(flags.data)
   if found.layout == 'gldv2':
-    records.prepare_gldv2(found.root, out, longest_side, max_pixels)
+    records.prepare_gldv2(found.root, out, longest_side, max_pixels, flags.beam)
     use = _training_command(out)
   else:
     records.prepare_revisited(
-      found.root, found.name, out, longest_side, max_pixels
+      found.root, found.name, out, longest_side, max_pixels, flags.beam
     )
     use = f'advbct evaluate --old=… --new=… --data={found.name}:{out}'
   print(f'{out}: whole, and takes the place of {found.root}. Next:\n  {use}')

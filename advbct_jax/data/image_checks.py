@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterable
 from concurrent import futures
 import dataclasses
+import functools
 from typing import TypeVar
 
 import numpy as np
@@ -69,35 +70,53 @@ def check_images(image_set: ImageSet) -> None:
     InputError: naming the first unusable images, and how many there are; or
       if the set has no pictures at all.
   """
-  files, rows = image_set.images, np.arange(len(image_set))
+  rows = np.arange(len(image_set))
   if isinstance(image_set.images, TakenImages):
-    files, rows = image_set.images.images, image_set.images.rows
-  if isinstance(files, NoPictures):
-    files.refuse()
-  if not isinstance(files, ImageFiles):
+    rows = image_set.images.rows
+    image_set = dataclasses.replace(image_set, images=image_set.images.images)
+  if isinstance(image_set.images, NoPictures):
+    image_set.images.refuse()
+  if not isinstance(image_set.images, ImageFiles):
     return
-
-  def look(index: int) -> Finding:
-    where = files.where(index)
-    try:
-      ending = files.ending(index, _ENDING_BYTES)
-      small = len(ending) < _ENDING_BYTES
-      if ending.endswith(_JPEG_END) and not small:
-        return Finding(where)
-      encoded = ending if small else files[index]
-      with (
-        refuse_undecodable(where),
-        open_image(encoded, image_set.max_pixels) as image,
-      ):
-        oddities = find_oddities(image)
-        if not encoded.endswith(_JPEG_END):
-          image.load()
-    except InputError as error:
-      return Finding(where, str(error))
-    return Finding(where, oddities=oddities)
-
+  look = functools.partial(_look, image_set.images, image_set.max_pixels)
   noted = list(filter(worth_noting, look_at_all(image_set.name, look, rows)))
   report_findings(image_set.name, len(rows), noted)
+
+
+def require_usable(image_set: ImageSet, index: int) -> None:
+  """Refuses a file that `check_images` would; it prints nothing.
+
+  Args:
+    image_set: not one of taken rows.
+    index: which image.
+
+  Raises:
+    InputError: if the image cannot be used.
+  """
+  if isinstance(image_set.images, ImageFiles):
+    found = _look(image_set.images, image_set.max_pixels, index)
+    if found.problem:
+      raise InputError(found.problem)
+
+
+def _look(files: ImageFiles, max_pixels: int, index: int) -> Finding:
+  where = files.where(index)
+  try:
+    ending = files.ending(index, _ENDING_BYTES)
+    small = len(ending) < _ENDING_BYTES
+    if ending.endswith(_JPEG_END) and not small:
+      return Finding(where)
+    encoded = ending if small else files[index]
+    with (
+      refuse_undecodable(where),
+      open_image(encoded, max_pixels) as image,
+    ):
+      oddities = find_oddities(image)
+      if not encoded.endswith(_JPEG_END):
+        image.load()
+  except InputError as error:
+    return Finding(where, str(error))
+  return Finding(where, oddities=oddities)
 
 
 def look_at_all(

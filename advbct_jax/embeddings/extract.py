@@ -225,21 +225,22 @@ def extract(
   with store.filling():
     missing = processes.from_first(store.missing_chunks)
     mine = missing[processes.index() :: processes.count()]
-    _fill(store, mine, encoder, image_set, batch_size, workers, load)
+    fill_chunks(store, mine, encoder, image_set, batch_size, workers, load)
     processes.meet()
     return processes.from_first(store.finish)
 
 
-def _fill(
+def fill_chunks(
   store: EmbeddingStore,
   chunks: Sequence[int],
   encoder: FrozenEncoder,
   image_set: ImageSet,
   batch_size: int,
   workers: int,
-  load: Loader | None,
+  load: Loader | None = None,
+  show_progress: bool = True,
 ) -> None:
-  """Writes chunks that a store lacks."""
+  """Writes chunks that a store lacks; see `extract`."""
   if load is None or not encoder.takes(load):
     load = encoder.loader(image_set)
   batch_size = _shared_batch_size(len(image_set), batch_size)
@@ -253,7 +254,7 @@ def _fill(
       desc=f'{encoder.name} embeds {image_set.name}',
       total=sum(map(len, rows)),
       unit=' images',
-      disable=not processes.is_first(),
+      disable=not (show_progress and processes.is_first()),
     ) as progress,
   ):
     embedded = _embed_ahead(

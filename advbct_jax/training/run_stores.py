@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import pathlib
 
 from advbct_jax.data import gldv2
 from advbct_jax.data.images import ImageSet
 from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.data.pipeline import Loader
-from advbct_jax.embeddings.extract import FrozenEncoder
-from advbct_jax.embeddings.named_stores import open_named_store
+from advbct_jax.embeddings.extract import FrozenEncoder, extract
+from advbct_jax.embeddings.extract_on_beam import extract_on_beam
+from advbct_jax.embeddings.named_stores import open_named_store, store_name
 from advbct_jax.embeddings.sources import Source, from_encoder
-from advbct_jax.embeddings.store import EmbeddingStore
+from advbct_jax.embeddings.store import DEFAULT_CHUNK_ROWS, EmbeddingStore
 from advbct_jax.errors import InputError
 from advbct_jax.training.checkpoints import (
   is_workdir,
@@ -86,6 +88,8 @@ def embed_named_sets(
   workers: int = 0,
   dtype: str = 'float32',
   features: str = '',
+  chunk_rows: int = DEFAULT_CHUNK_ROWS,
+  beam: str | None = None,
 ) -> list[EmbeddingStore]:
   """Fills or opens a run's stores of training images or of retrieval sets.
 
@@ -101,6 +105,8 @@ def embed_named_sets(
     workers: processes that decode images; 0 takes threads.
     dtype: what the encoder computes in, `float32` or `bfloat16`.
     features: the stores of what a head takes; '' for those of the run's config.
+    chunk_rows: images a chunk of a store that isn't there yet.
+    beam: options of Apache Beam, whose workers embed; None embeds here.
 
   Returns:
     The complete stores: of the training images, or of the index and the queries
@@ -109,31 +115,66 @@ def embed_named_sets(
   Raises:
     InputError: if the run is not finished, or the images cannot be found.
   """
+  if chunk_rows < 1:
+    raise InputError(
+      f'--chunk_rows: found {chunk_rows}, wanted a number of images, such as '
+      f'{DEFAULT_CHUNK_ROWS}.'
+    )
+  require_finished(workdir)
+  open_encoder = functools.partial(load_encoder, workdir, dtype, features)
+  open_sets = functools.partial(
+    _open_image_sets, workdir, list(data), data_root, data_name, crop_queries
+  )
+  folder = workdir / 'embeddings'
+  if beam is not None:
+    return extract_on_beam(
+      open_encoder,
+      open_sets,
+      folder,
+      batch_size=batch_size,
+      workers=workers,
+      chunk_rows=chunk_rows,
+      options=beam,
+    )
+  image_sets = open_sets()
+  encoder = open_encoder()
+  return [
+    extract(
+      encoder,
+      image_set,
+      folder / store_name(image_set),
+      batch_size=batch_size,
+      workers=workers,
+      chunk_rows=chunk_rows,
+    )
+    for image_set in image_sets
+  ]
+
+
+def _open_image_sets(
+  workdir: pathlib.Path,
+  data: Sequence[str],
+  data_root: str,
+  data_name: str,
+  crop_queries: bool,
+) -> list[ImageSet]:
+  """The training images of a run, or those of retrieval sets."""
   configured = read_config(workdir).data
   root = data_root or configured.get('root', '')
   if data:
-    image_sets = [
+    return [
       image_set
       for retrieval_set in open_retrieval_sets(
         data, root, crop_queries, configured.max_pixels
       )
       for image_set in (retrieval_set.gallery, retrieval_set.queries)
     ]
-  else:
-    image_sets = [
-      dataclasses.replace(
-        _training_set(workdir, root, data_name or configured.get('name', '')),
-        max_pixels=configured.max_pixels,
-      )
-    ]
-  _, source = open_run(
-    workdir,
-    batch_size=batch_size,
-    workers=workers,
-    dtype=dtype,
-    features=features,
-  )
-  return [source(image_set) for image_set in image_sets]
+  return [
+    dataclasses.replace(
+      _training_set(workdir, root, data_name or configured.get('name', '')),
+      max_pixels=configured.max_pixels,
+    )
+  ]
 
 
 def _training_set(workdir: pathlib.Path, root: str, name: str) -> ImageSet:

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 
+from array_record.python import array_record_module
 import numpy as np
 from PIL import Image
 import pytest
@@ -13,6 +14,8 @@ from advbct_jax.data import gldv2, records, revisited
 from advbct_jax.data.images import ImageSet
 from advbct_jax.errors import InputError
 from tests.data.pictures import encode, exif
+
+_NAMES = (b'id', b'image', b'landmark_id')
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +99,18 @@ def test_records_are_turned_as_the_folder_is(gldv2_root, tmp_path):
     found, wanted = packed.load(index, 8), original.load(index, 8)
     assert wanted[0].max() < 50 < 200 < wanted[-1].min()
     np.testing.assert_allclose(found.astype(int), wanted, atol=30)
+
+
+def test_a_record_has_its_fields_in_an_order_that_no_process_draws(
+  gldv2_root, tmp_path
+):
+  records.prepare_gldv2(gldv2_root, tmp_path / 'packed')
+  for shard in tmp_path.rglob('*.array_record-*'):
+    for record in array_record_module.ArrayRecordReader(str(shard)).read_all():
+      places = [
+        record.index(b'\n' + bytes([len(name)]) + name) for name in _NAMES
+      ]
+      assert places == sorted(places)
 
 
 def test_records_of_an_earlier_folder_are_taken_as_stored(gldv2_root, tmp_path):

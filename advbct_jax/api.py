@@ -14,6 +14,7 @@ import numpy as np
 from advbct_jax.convert.from_pytorch import import_weights
 from advbct_jax.data.given_images import GivenImage, make_image_set
 from advbct_jax.data.images import digest_ids
+from advbct_jax.data.decoding import MAX_PIXELS
 from advbct_jax.data.named_sets import (
   open_retrieval_sets,
   open_training_set,
@@ -333,6 +334,7 @@ def evaluate(
   side: Path | None = None,
   data_root: Path | None = None,
   crop_queries: bool = True,
+  max_pixels: int = MAX_PIXELS,
   batch_size: int = 256,
   workers: int = 0,
   dtype: str = 'float32',
@@ -360,6 +362,7 @@ def evaluate(
     side: the encoder of the side vectors that the adapter was fitted with.
     data_root: where each `NAME` lies.
     crop_queries: whether queries that have boxes are cropped to them.
+    max_pixels: how many pixels an image may have.
     batch_size: images at a time.
     workers: processes that decode images; 0 takes threads.
     dtype: what the encoders of runs compute in, `float32` or `bfloat16`.
@@ -373,7 +376,7 @@ def evaluate(
   """
   return judge(
     {'old': old, 'new': new, 'independent': independent, 'side': side},
-    open_retrieval_sets(data, str(data_root or ''), crop_queries),
+    open_retrieval_sets(data, str(data_root or ''), crop_queries, max_pixels),
     pathlib.Path(workdir),
     batch_size=batch_size,
     workers=workers,
@@ -389,6 +392,7 @@ def evaluate_matrix(
   *,
   data_root: Path | None = None,
   crop_queries: bool = True,
+  max_pixels: int = MAX_PIXELS,
   batch_size: int = 256,
   workers: int = 0,
   dtype: str = 'float32',
@@ -411,6 +415,7 @@ def evaluate_matrix(
     workdir: gets `matrix.json`, `matrix.md` and a picture for each set.
     data_root: where each `NAME` lies.
     crop_queries: whether queries that have boxes are cropped to them.
+    max_pixels: how many pixels an image may have.
     batch_size: images at a time.
     workers: processes that decode images; 0 takes threads.
     dtype: what the encoders of runs compute in, `float32` or `bfloat16`.
@@ -425,7 +430,7 @@ def evaluate_matrix(
   """
   return judge_matrix(
     encoders,
-    open_retrieval_sets(data, str(data_root or ''), crop_queries),
+    open_retrieval_sets(data, str(data_root or ''), crop_queries, max_pixels),
     pathlib.Path(workdir),
     batch_size=batch_size,
     workers=workers,
@@ -443,6 +448,7 @@ def evaluate_refresh(
   *,
   data_root: Path | None = None,
   crop_queries: bool = True,
+  max_pixels: int = MAX_PIXELS,
   batch_size: int = 256,
   workers: int = 0,
   dtype: str = 'float32',
@@ -468,6 +474,7 @@ def evaluate_refresh(
     orders: names of orders of re-embedding; see `advbct_jax.refresh.orders`.
     data_root: where each `NAME` lies.
     crop_queries: whether queries that have boxes are cropped to them.
+    max_pixels: how many pixels an image may have.
     batch_size: images at a time.
     workers: processes that decode images; 0 takes threads.
     dtype: what the encoders of runs compute in, `float32` or `bfloat16`.
@@ -482,7 +489,7 @@ def evaluate_refresh(
   root = str(data_root or '')
   return judge_refresh(
     {'old': old, 'new': new},
-    open_retrieval_sets(data, root, crop_queries),
+    open_retrieval_sets(data, root, crop_queries, max_pixels),
     [open_training_set(spec, root) for spec in data],
     pathlib.Path(workdir),
     policies,

@@ -310,3 +310,15 @@ def test_an_evaluation_gives_what_the_command_writes(
   assert json.loads(json.dumps(results)) == written
   assert written['datasets'] == again['datasets']
   assert 'report: by_command/report.md' in capsys.readouterr().out
+
+
+def test_an_evaluation_is_told_how_many_pixels_an_image_may_have(
+  example_folder, command, capsys
+):
+  shutil.rmtree('runs/demo/embeddings', ignore_errors=True)
+  with pytest.raises(SystemExit):
+    command(
+      *('evaluate', '--new=runs/demo', '--data=tiny:data'),
+      *('--workdir=by_command', '--max_pixels=9'),
+    )
+  assert 'pixels, more than 9' in capsys.readouterr().err

@@ -117,7 +117,10 @@ def _measure_refresh(values: flags.FlagValues, workdir: pathlib.Path) -> None:
 def _options(values: flags.FlagValues) -> dict[str, Any]:
   """The flags that both kinds of judging take."""
   names = ('data_root', 'crop_queries', 'batch_size', 'workers', 'dtype')
-  return {name: getattr(values, name) for name in names}
+  options = {name: getattr(values, name) for name in names}
+  if values.max_pixels is not None:
+    options['max_pixels'] = values.max_pixels
+  return options
 
 
 def parse(arguments: Sequence[str]) -> flags.FlagValues:
@@ -174,6 +177,14 @@ def parse(arguments: Sequence[str]) -> flags.FlagValues:
     True,
     'crop queries to their boxes, which is the standard of ROxford and RParis; '
     '--nocrop_queries is the protocol of the AdvBCT paper',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'max_pixels',
+    None,
+    'images of more are refused by their header (89478485, which take 256 MiB '
+    'as RGB)',
+    lower_bound=1,
     flag_values=values,
   )
   flags.DEFINE_integer(

@@ -224,7 +224,7 @@ def refuse_undecodable(where: str, doing: str = 'decode') -> Iterator[None]:
       raise InputError(
         f'{where}: cannot {doing} the image ({reason.rstrip(".")}). Shrink it, '
         'leave it out, or allow more: config.data.max_pixels in training, '
-        '--max_pixels in advbct prepare.'
+        '--max_pixels in advbct prepare and evaluate.'
       ) from error
     raise InputError(
       f'{where}: cannot {doing} the image ({reason}). A whole JPEG, PNG or '

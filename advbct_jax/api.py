@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from advbct_jax.convert.from_pytorch import import_weights
+from advbct_jax.data.decoding import MAX_PIXELS
 from advbct_jax.data.given_images import GivenImage, make_image_set
 from advbct_jax.data.images import digest_ids
-from advbct_jax.data.decoding import MAX_PIXELS
 from advbct_jax.data.named_sets import (
   open_retrieval_sets,
   open_training_set,

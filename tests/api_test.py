@@ -264,7 +264,7 @@ def test_wider_vectors_are_searched_by_their_compatible_part(example_folder):
 
   card = json.loads(pathlib.Path('new/card.json').read_text())
   pathlib.Path('new/card.json').write_text(
-    json.dumps(card | {'compatible_dimension': 2})
+    json.dumps(card | {'compatible_dimension': 2, 'sha256': None})
   )
   matches = advbct_jax.Index(old).search(advbct_jax.open_store('new'), k=1)
   assert matches.ids == [['a'], ['b']]

@@ -145,7 +145,7 @@ def test_stores_of_two_encoders_are_not_one_old_side(
   stores = tmp_path / 'stores'
   shutil.copytree(finished / 'old/embeddings', stores)
   card = json.loads((stores / 'tiny-index/card.json').read_text())
-  changed = json.dumps(card | {'weights': 'others'})
+  changed = json.dumps(card | {'weights': 'others', 'sha256': None})
   (stores / 'tiny-index/card.json').write_text(changed)
   config.old.path = str(stores)
   with pytest.raises(InputError, match='weights: others there'):

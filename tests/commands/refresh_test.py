@@ -75,7 +75,7 @@ def test_policies_are_measured_between_encoders_of_any_widths(
   [
     ('--refresh=best', "the policy 'best' was asked for"),
     ('--refresh_order=best', "the order 'best' was asked for"),
-    ('--adapter=somewhere', 'takes no --adapter or --independent'),
+    ('--adapter=somewhere', 'takes no --adapter, --side or --ind'),
   ],
 )
 def test_what_cannot_be_measured_is_refused(tmp_path, capsys, flag, message):

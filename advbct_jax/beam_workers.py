@@ -44,8 +44,8 @@ def do_all(
 ) -> None:
   """Does tasks on Beam's workers, in any order, and waits for the last one.
 
-  A task may be done twice, even at the same time: that is how Beam gets over
-  workers that are lost or late.
+  A task may be done twice, in the worst case at the same time: that is how Beam
+  gets over workers that are lost or late.
 
   Args:
     open_work: called once in each worker process; gives what does a task. It is

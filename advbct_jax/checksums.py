@@ -54,6 +54,8 @@ def find_damage(folder: pathlib.Path) -> str | None:
     if name not in there:
       return f'{name} is missing'
     if name not in noted:
+      if pathlib.PurePath(name).name.startswith('.'):
+        continue  # left by a file system or a desktop
       return f'{name} is not in {NAME}'
     if digest_file(folder / name) != noted[name]:
       return f'{name} was changed'

@@ -25,7 +25,11 @@ from advbct_jax.methods import find_method
 from advbct_jax.models.backbones import takes_features
 from advbct_jax.monitor import Monitor
 from advbct_jax.training.checked_images import load_checked_images
-from advbct_jax.training.checkpoints import latest_step, read_config
+from advbct_jax.training.checkpoints import (
+  find_damaged,
+  latest_step,
+  read_config,
+)
 from advbct_jax.training.config_checks import check_config
 from advbct_jax.training.curves import plot_curves
 from advbct_jax.training.old_side import old_path
@@ -172,12 +176,15 @@ def _finished_results(
   Raises:
     InputError: if the workdir is that of another config.
   """
-  if latest_step(workdir) is None:
+  step = latest_step(workdir)
+  if step is None:
     return None
   require_same_run(workdir, config)
   path = workdir / 'results.json'
   if not path.exists() or not (workdir / 'report.md').exists():
     return None
+  if find_damaged(workdir, step):
+    return None  # The training goes on from the checkpoint before.
   before = read_config(workdir)
   if (before.data.root, before.old.path) != (config.data.root, config.old.path):
     return None

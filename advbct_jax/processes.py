@@ -38,7 +38,7 @@ _PATIENCE_MS = 500
 _LAST_WORDS = 10
 
 # Seconds after which a file that one host has made is there on all.
-_DISK_LAG = 15
+_DISK_LAG = 60
 
 _numbers = itertools.count()
 _alone = False
@@ -185,7 +185,7 @@ def require_shared(folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     mark.touch()
   meet()
-  seen = gather(_appears(mark))
+  seen = gather(comes_true(mark.exists))
   if is_first():
     mark.unlink()
   if blind := [at for at, sees in enumerate(seen) if not sees]:
@@ -275,6 +275,23 @@ def gather(value: T) -> list[T]:
 def meet() -> None:
   """Waits until all processes have got here."""
   gather(None)
+
+
+def comes_true(condition: Callable[[], bool]) -> bool:
+  """Waits for what others have done to files; a network disk may lag behind.
+
+  Args:
+    condition: looks whether it is to be seen.
+
+  Returns:
+    Whether it was, within a minute.
+  """
+  deadline = time.monotonic() + _DISK_LAG
+  while not condition():
+    if time.monotonic() > deadline:
+      return False
+    time.sleep(0.2)
+  return True
 
 
 def new_key() -> str:
@@ -415,13 +432,3 @@ def _state() -> Any:
   from jax._src import distributed
 
   return distributed.global_state
-
-
-def _appears(path: pathlib.Path) -> bool:
-  """Whether a file is there; network disks may show it some seconds later."""
-  deadline = time.monotonic() + _DISK_LAG
-  while not path.exists():
-    if time.monotonic() > deadline:
-      return False
-    time.sleep(0.2)
-  return True

@@ -165,6 +165,16 @@ def test_a_finished_run_is_held_against_the_old_encoder_that_is_named(
     train_and_judge(config, workdir)
 
 
+def test_a_finished_run_whose_checkpoint_is_damaged_is_not_all_done(
+  finished, config, tmp_path
+):
+  workdir = shutil.copytree(finished, tmp_path / 'workdir')
+  for sums in workdir.glob('checkpoints/*/state/SHA256SUMS'):
+    sums.write_bytes(b'')
+  with pytest.raises(InputError, match=r'is damaged .* none before it'):
+    train_and_judge(config, workdir)
+
+
 def test_without_a_retrieval_set_nothing_is_judged(config, tmp_path, capsys):
   config.evaluation.data = ()
   train_and_judge(config, tmp_path)

@@ -26,7 +26,7 @@ _PARQUET_BUFFER = 2**20
 # Texts of which each says what it shares with the one before: few bytes may be
 # many long texts, of which Arrow has as many in memory as it reads at a time.
 _SHARING = 'DELTA_BYTE_ARRAY'
-_SHARING_BYTES = 2**26
+_SHARING_BYTES = 2**29
 # Bytes of a column in a row group, unpacked, that nobody asks about; beyond
 # them, how often it may be as large as the file has it.
 _UNASKED = 2**27

@@ -113,7 +113,8 @@ def check_data(
 def _digest(image_sets: Mapping[str, ImageSet]) -> str:
   """A digest of all that what is seen of the images depends on."""
   parts = [
-    f'{part} {it.ids_digest()} {it.max_pixels} {it.upright}'
+    f'{part} {it.ids_digest()} {it.max_pixels} {it.upright} '
+    + (it.images.where(0) if len(it) else '')
     for part, it in image_sets.items()
   ]
   return hashlib.sha256('\n'.join(parts).encode()).hexdigest()

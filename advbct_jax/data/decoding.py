@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 import io
+import re
 import warnings
 
 import numpy as np
@@ -35,7 +36,9 @@ _FORMATS = (
 # A progressive JPEG comes in ten or so. Each takes a tenth of a second in a
 # large image, however few bytes it has, and a file has room for very many.
 _MOST_SCANS = 200
-_SCAN = b'\xff\xda'  # what begins one; nothing else within has these bytes
+# What begins a part of a JPEG; within its pixels come only those left out.
+_MARKER = re.compile(rb'\xff+([^\x00\x01\xff\xd0-\xd7])')
+_SCAN, _END = b'\xda', b'\xd9'
 
 # How to turn an image by its EXIF orientation; 1 is upright.
 _TURNS = {
@@ -130,10 +133,20 @@ def open_image(encoded: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
       f'its header says {image.width} × {image.height} pixels, more than '
       f'{max_pixels}'
     )
-  if image.format in _JPEGS and encoded.count(_SCAN) > _MOST_SCANS:
+  if image.format in _JPEGS and _count_scans(encoded) > _MOST_SCANS:
     image.close()
     raise ValueError(f'it comes in more than {_MOST_SCANS} scans')
   return image
+
+
+def _count_scans(encoded: bytes) -> int:
+  """In how many scans a JPEG comes, without its preview's and what follows."""
+  scans, at = 0, 2
+  while (found := _MARKER.search(encoded, at)) and found[1] != _END:
+    scans += found[1] == _SCAN
+    length = encoded[found.end() : found.end() + 2]
+    at = found.end() + int.from_bytes(length, 'big')
+  return scans
 
 
 def flatten(image: Image.Image) -> Image.Image:

@@ -150,7 +150,8 @@ class _ImageRecords(tfds.core.ShardBasedBuilder, abc.ABC):
     )
     # What workers that were lost have left.
     for path in set(folder.iterdir()) - {*itertools.chain(*paths.values())}:
-      path.unlink()
+      if path.is_file():
+        path.unlink(missing_ok=True)
     self.info.set_splits(
       tfds.core.SplitDict(
         [

@@ -218,6 +218,7 @@ def extract(
       images, another run fills it, or an image cannot be read.
   """
   card = encoder.card(image_set, chunk_rows)
+  processes.require_same(f'{path}: what fills this store', card)
   store = processes.from_first(lambda: create_store(path, card, image_set.ids))
   if store.card.complete:
     return store
@@ -227,7 +228,13 @@ def extract(
     mine = missing[processes.index() :: processes.count()]
     fill_chunks(store, mine, encoder, image_set, batch_size, workers, load)
     processes.meet()
-    return processes.from_first(store.finish)
+    return processes.from_first(functools.partial(_finish, store))
+
+
+def _finish(store: EmbeddingStore) -> EmbeddingStore:
+  """Closes a store, once what the other processes have written is seen."""
+  processes.comes_true(lambda: not store.missing_chunks())
+  return store.finish()
 
 
 def fill_chunks(

@@ -206,7 +206,7 @@ def _set_damaged_aside(workdir: pathlib.Path) -> None:
   """
   found = ''
   while (step := latest_step(workdir)) is not None:
-    damage = _find_damage(workdir, step)
+    damage = find_damaged(workdir, step)
     if damage is None:
       return
     aside = workdir / _DAMAGED / str(step)
@@ -222,16 +222,19 @@ def _set_damaged_aside(workdir: pathlib.Path) -> None:
     )
 
 
-def _find_damage(workdir: pathlib.Path, step: int) -> str | None:
+def find_damaged(workdir: pathlib.Path, step: int) -> str | None:
   """Says what of a checkpoint isn't as it was written; None if all is."""
   checkpoint = workdir / _FOLDER / str(step)
-  damage = find_damage(checkpoint / _ITEM)
+  try:
+    damage = find_damage(checkpoint / _ITEM)
+  except OSError as error:  # of a disk that breaks
+    damage = str(error)
   return damage and f'{checkpoint}: this checkpoint is damaged ({damage})'
 
 
 def _require_whole(workdir: pathlib.Path, step: int) -> None:
   """Refuses to take an encoder from a checkpoint that is damaged."""
-  if damage := _find_damage(workdir, step):
+  if damage := find_damaged(workdir, step):
     raise InputError(
       f'{damage}. Run the training again, which goes on from the one before; '
       'or bring a copy of it back.'

@@ -38,6 +38,12 @@ def train(run: Run, workdir: pathlib.Path, judge: Judge | None = None) -> None:
   """
   # The old encoder's workdir too, which several upgrades may share.
   with hold(workdir, 'trains'):
+    # The last digits of vectors may differ from host to host.
+    digits = ('old_side', 'start')
+    processes.require_same(
+      'what is trained on',
+      {name: it for name, it in run.inputs.items() if name not in digits},
+    )
     processes.from_first(lambda: _claim(run, workdir))
     processes.require_shared(workdir)
     checkpoints = Checkpoints(workdir, **run.config.checkpoint)

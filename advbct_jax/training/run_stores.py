@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import pathlib
 
+from advbct_jax import processes
 from advbct_jax.data import gldv2
 from advbct_jax.data.images import ImageSet
 from advbct_jax.data.named_sets import open_retrieval_sets
@@ -119,6 +120,11 @@ def embed_named_sets(
     raise InputError(
       f'--chunk_rows: found {chunk_rows}, wanted a number of images, such as '
       f'{DEFAULT_CHUNK_ROWS}.'
+    )
+  if beam is not None and processes.count() > 1:
+    raise InputError(
+      f'--beam: {processes.count()} processes were started, and each would '
+      'hand all of the work out; wanted: one, which does so.'
     )
   require_finished(workdir)
   open_encoder = functools.partial(load_encoder, workdir, dtype, features)

@@ -73,6 +73,9 @@ REFUSED = {
   'half_a_header': (encode(_NOISE, 'JPEG')[:10], 'Truncated'),
 }
 TAKEN = {
+  # As a phone puts it behind a photograph; its bytes look like scans.
+  'film_behind': encode(np.full((8, 8, 3), 255, np.uint8), 'JPEG')
+  + b'\xff\xda' * 999,
   'cmyk': encode(Image.new('CMYK', (8, 8), (0, 0, 0, 0)), 'JPEG'),
   'grey_of_16_bits': encode(np.full((8, 8), 65535, np.uint16)),
   'animated': encode(

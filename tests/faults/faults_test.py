@@ -82,3 +82,8 @@ def test_checksums_are_those_that_sha256sum_reads(noted):
 def test_what_is_not_as_it_was_noted_is_named(noted, damage, found):
   damage(noted)
   assert find_damage(noted).startswith(found)
+
+
+def test_what_a_file_system_leaves_is_no_damage(noted):
+  (noted / 'd/.nfs01').touch()
+  assert find_damage(noted) is None

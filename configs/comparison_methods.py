@@ -1,4 +1,4 @@
-r"""Every method in one table: extended-class, half the epochs, three seeds.
+r"""Every method in one table: half the epochs, most of it of extended-class.
 
   python compare.py --config=configs/comparison_methods.py \
     --config.base.data.root=GLYPHS
@@ -46,6 +46,7 @@ def get_config() -> ml_collections.ConfigDict:
     }
   )
   extended_class = {'upgrades': ('extended_class',)}
+  others = ('extended_data', 'extended_backbone')
   config.blocks = (
     {
       **extended_class,
@@ -102,6 +103,25 @@ def get_config() -> ml_collections.ConfigDict:
       **extended_class,
       'methods': ('advbct', *improved),
       'starts': ('old',),
+    },
+    # The other upgrades; in one of them the old backbone is another.
+    {
+      'upgrades': others,
+      'methods': ('independent',),
+      'starts': ('fresh', 'procrustes', 'ridge:forward'),
+    },
+    {
+      'upgrades': ('extended_data',),
+      'methods': ('no_tie', 'bct', 'mixbct', 'advbct_improved'),
+      'starts': ('old', 'old+procrustes'),
+    },
+    {
+      'upgrades': others,
+      'methods': (
+        *('weakened_l2', 'triplet', 'mixbct', 'advbct_improved'),
+        *('odpp', 'ndpp', 'bt2'),
+      ),
+      'starts': ('fresh',),
     },
     {
       'upgrades': ('fixed_classifier',),

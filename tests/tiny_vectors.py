@@ -1,6 +1,7 @@
 """Two encoders' vectors of the same few things, for tests to train on."""
 
 import pathlib
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -37,20 +38,17 @@ def draw_vectors(
 
 def write_files(
   root: pathlib.Path,
-  labelled=('train', 'index', 'test'),
+  labelled: tuple[str, ...] = ('train', 'index', 'test'),
   old_width: int = OLD_WIDTH,
-):
+) -> pathlib.Path:
   """Writes them as .npz files into ROOT/old and ROOT/new; returns ROOT."""
   for part, arrays in draw_vectors(old_width=old_width).items():
     for side in ('old', 'new'):
       (root / side).mkdir(parents=True, exist_ok=True)
-      labels = {'labels': arrays['labels']} if part in labelled else {}
-      np.savez(
-        root / side / f'{part}.npz',
-        embeddings=arrays[side],
-        ids=arrays['ids'],
-        **labels,
-      )
+      written: dict[str, Any] = {'embeddings': arrays[side], 'ids': arrays['ids']}
+      if part in labelled:
+        written['labels'] = arrays['labels']
+      np.savez(root / side / f'{part}.npz', **written)
   return root
 
 

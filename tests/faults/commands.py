@@ -136,7 +136,7 @@ def make_small() -> None:
       {'classes': 6, 'images_per_class': 4, 'held_out_classes': 3},
     ),
   ):
-    function.__kwdefaults__ |= defaults  # type: ignore[attr-defined]
+    function.__kwdefaults__ = {**(function.__kwdefaults__ or {}), **defaults}
   mock.patch.object(vector_rows, 'DEFAULT_CHUNK_ROWS', _CHUNK_ROWS).start()
 
 

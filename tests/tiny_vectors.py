@@ -45,7 +45,10 @@ def write_files(
   for part, arrays in draw_vectors(old_width=old_width).items():
     for side in ('old', 'new'):
       (root / side).mkdir(parents=True, exist_ok=True)
-      written: dict[str, Any] = {'embeddings': arrays[side], 'ids': arrays['ids']}
+      written: dict[str, Any] = {
+        'embeddings': arrays[side],
+        'ids': arrays['ids'],
+      }
       if part in labelled:
         written['labels'] = arrays['labels']
       np.savez(root / side / f'{part}.npz', **written)

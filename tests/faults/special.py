@@ -11,6 +11,7 @@ import errno
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -54,11 +55,12 @@ class Setting:
     return Forked(run, self.place, self.log)
 
   def require_line(self, status: int, *wanted: str) -> None:
-    """Requires that the command ended with one line that names something."""
+    """Requires that the command ended with an error that names something."""
     said = self.log.read_text(errors='replace')
     # What the command says itself; TensorStore and Orbax have their say, too.
-    lines = [line for line in said.splitlines() if line.startswith('error: ')]
-    line = lines[-1] if lines else ''
+    _, error, told = f'\n{said}'.rpartition('\nerror: ')
+    # A list, as of images, is in lines that begin with spaces.
+    line = error + re.split(r'\n(?!  )', told)[0] if error else ''
     if (
       not status
       or not line

@@ -45,6 +45,11 @@ def get_config() -> ml_collections.ConfigDict:
       },
     }
   )
+  tied = (
+    *('bct', 'advbct', 'l2', 'weakened_l2', 'triplet', 'lwf', 'bct_ranking'),
+    *('hot_refresh', 'mixbct', 'nccl', 'unibct_refined', 'odpp', 'ndpp'),
+    *('lce', 'contrastive'),
+  )
   extended_class = {'upgrades': ('extended_class',)}
   others = ('extended_data', 'extended_backbone')
   config.blocks = (
@@ -79,29 +84,13 @@ def get_config() -> ml_collections.ConfigDict:
     },
     {
       **extended_class,
-      'methods': (
-        'bct',
-        'advbct',
-        'l2',
-        'weakened_l2',
-        'triplet',
-        'lwf',
-        'bct_ranking',
-        'hot_refresh',
-        'mixbct',
-        'nccl',
-        'unibct_refined',
-        'odpp',
-        'ndpp',
-        'bt2',
-        'lce',
-        'contrastive',
-      ),
+      'methods': (*tied, 'bt2'),
       'starts': ('fresh',),
     },
+    # BT² is wider than the old encoder, so it can't start at its weights.
     {
       **extended_class,
-      'methods': ('advbct', *improved),
+      'methods': (*tied, *improved),
       'starts': ('old',),
     },
     # The other upgrades; in one of them the old backbone is another.
@@ -119,7 +108,8 @@ def get_config() -> ml_collections.ConfigDict:
       'upgrades': others,
       'methods': (
         *('weakened_l2', 'triplet', 'mixbct', 'advbct_improved'),
-        *('odpp', 'ndpp', 'bt2'),
+        *('bct', 'odpp', 'ndpp', 'bct_ranking', 'unibct_refined'),
+        *('nccl', 'lwf', 'bt2'),
       ),
       'starts': ('fresh',),
     },

@@ -15,6 +15,7 @@ from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.embeddings.store import UNSAID_COMPUTE_DTYPE
 from advbct_jax.errors import DivergedError, StoppedError
 from advbct_jax.frozen_encoder import embed_by_weights
+from advbct_jax.header_sizes import allow_headers
 from advbct_jax.judge import (
   VECTORS,
   has_embeddings,
@@ -52,6 +53,7 @@ def train_and_judge(
     workdir: where everything goes.
   """
   processes.require_same('the config', f'{config.to_json()} {workdir}')
+  allow_headers(config.data.max_header_bytes)
   config = settle_vectors(config, workdir)
   # What lies in the workdir changes while the others look at it.
   if results := processes.from_first(

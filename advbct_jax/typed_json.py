@@ -8,6 +8,7 @@ import typing
 from typing import Any, TypeVar
 
 from advbct_jax.errors import brief, brief_list
+from advbct_jax.header_sizes import TO_ALLOW_MORE, largest_header
 
 T = TypeVar('T')
 
@@ -26,10 +27,11 @@ def read_json(path: pathlib.Path) -> Any:
     ValueError: if it is no JSON in UTF-8, or larger or deeper than anything
       that is kept here.
   """
+  largest = largest_header(_LARGEST)
   with path.open('rb') as file:
-    text = file.read(_LARGEST + 1)
-  if len(text) > _LARGEST:
-    raise ValueError(f'more than {_LARGEST} bytes')
+    text = file.read(largest + 1)
+  if len(text) > largest:
+    raise ValueError(f'more than {largest} bytes; {TO_ALLOW_MORE}')
   return parse_json(text)
 
 

@@ -73,6 +73,9 @@ def get_config() -> ml_collections.ConfigDict:
   # Images of more are refused by their header; by default those that take more
   # than 256 MiB as RGB.
   config.data.max_pixels = MAX_PIXELS
+  # JSON, pickles and lines of tables of more are refused; 0: of more than each
+  # kind has in honest files.
+  config.data.max_header_bytes = 0
   # The table of `advbct prepare check`, '' for none, and what becomes of the
   # problems of training images that it tells: 'stop' refuses to train, 'skip'
   # leaves these images out (of the same images of a class the first stays).

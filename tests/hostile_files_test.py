@@ -32,6 +32,7 @@ from advbct_jax.data.revisited import load_retrieval
 from advbct_jax.embeddings.features import read_or_map
 from advbct_jax.embeddings.store import Card, open_store, read_card, write_store
 from advbct_jax.errors import InputError
+from advbct_jax.header_sizes import VARIABLE
 from advbct_jax.refresh.known_pairs import load_pairs
 from advbct_jax.training.checkpoints import read_config
 from advbct_jax.training.workdir import read_inputs
@@ -387,7 +388,7 @@ TABLES = {
 def test_a_table_is_as_long_as_tables_are(tmp_path, monkeypatch, kind):
   written, message = TABLES[kind]
   if 'endless' in kind:
-    monkeypatch.setattr('advbct_jax.data.csv_tables._LONGEST_LINE', 64)
+    monkeypatch.setenv(VARIABLE, '64')
   (tmp_path / 'a.csv').write_bytes(written)
   assert message in refused(read_labels, tmp_path / 'a.csv', ['a'])
 
@@ -437,7 +438,7 @@ def test_a_card_of_weights_that_is_too_deep_is_refused(tmp_path, text):
 
 
 def test_json_without_an_end_is_not_read_to_its_end(tmp_path, monkeypatch):
-  monkeypatch.setattr('advbct_jax.typed_json._LARGEST', 100)
+  monkeypatch.setenv(VARIABLE, '100')
   (tmp_path / 'card.json').write_text('{' + ' ' * 100 + '}')
   assert 'more than 100 bytes' in refused(read_card, tmp_path / 'card.json')
 
@@ -597,7 +598,7 @@ def checkpoint(pickled: bytes) -> bytes:
 def test_a_checkpoint_of_another_shape_is_refused(
   tmp_path, monkeypatch, pickled, message
 ):
-  monkeypatch.setattr('advbct_jax.weights.files._LARGEST_UNPACKED', 2**16)
+  monkeypatch.setenv(VARIABLE, str(2**16))
   (tmp_path / 'a.pth').write_bytes(checkpoint(pickled))
   assert message in refused(read_tensors, tmp_path / 'a.pth')
 

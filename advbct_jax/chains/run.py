@@ -21,6 +21,7 @@ from advbct_jax.data.ground_truth import RetrievalSet
 from advbct_jax.embeddings.sources import Source, store_name
 from advbct_jax.errors import InputError
 from advbct_jax.experiment import train_and_judge
+from advbct_jax.header_sizes import allow_headers
 from advbct_jax.judge import VECTORS, has_embeddings, open_encoder
 from advbct_jax.training.summary import summarize
 
@@ -35,6 +36,7 @@ def run_chain(config: ml_collections.ConfigDict, root: pathlib.Path) -> None:
   Raises:
     InputError: if something that the config names cannot be used.
   """
+  allow_headers(config.base.data.max_header_bytes)
   retrieval_sets = _open_sets(config)
   steps = make_steps(config, root)
   check_steps(steps)
@@ -101,6 +103,7 @@ def describe_chain(
   Raises:
     InputError: as the chain itself would.
   """
+  allow_headers(config.base.data.max_header_bytes)
   retrieval_sets = _open_sets(config)
   steps = make_steps(config, root)
   runs = check_steps(steps)

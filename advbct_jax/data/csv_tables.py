@@ -6,6 +6,7 @@ import pathlib
 from typing import TextIO
 
 from advbct_jax.errors import InputError, brief_list, brief_reason
+from advbct_jax.header_sizes import TO_ALLOW_MORE, largest_header
 
 # One cell of GLDv2's training table lists all images of a landmark and can be
 # longer than the 131,072 characters that Python's csv module takes at first.
@@ -30,17 +31,18 @@ def read_columns(
   Raises:
     InputError: if the file is missing, empty, without one of the columns, if
       a row has more or fewer cells than the header, or a line has more than
-      2**26 characters.
+      2**26 characters, or what `header_sizes` allows.
   """
   if not path.is_file():
     raise InputError(
       f'{path}: no such file. A table with the columns {",".join(columns)} is '
       'wanted here; check the folder, or download the table.'
     )
-  longest_cell = csv.field_size_limit(_LONGEST_LINE)
+  longest_line = largest_header(_LONGEST_LINE)
+  longest_cell = csv.field_size_limit(longest_line)
   try:
     with path.open(encoding='utf-8-sig', newline='') as file:
-      reader = csv.reader(_lines(file), strict=True)
+      reader = csv.reader(_lines(file, longest_line), strict=True)
       header = [cell.strip() for cell in next(reader, [])]
       places = _find_columns(path, header, columns)
       rows = 0
@@ -67,11 +69,13 @@ def read_columns(
     )
 
 
-def _lines(file: TextIO) -> Iterator[str]:
+def _lines(file: TextIO, longest: int) -> Iterator[str]:
   """The lines of a file, of which none fills the memory."""
-  while line := file.readline(_LONGEST_LINE + 1):
-    if len(line) > _LONGEST_LINE:
-      raise csv.Error(f'a line of more than {_LONGEST_LINE} characters')
+  while line := file.readline(longest + 1):
+    if len(line) > longest:
+      raise csv.Error(
+        f'a line of more than {longest} characters; {TO_ALLOW_MORE}'
+      )
     yield line
 
 

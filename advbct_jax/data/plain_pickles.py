@@ -12,6 +12,7 @@ import pickletools
 from typing import Any
 
 from advbct_jax.errors import InputError
+from advbct_jax.header_sizes import TO_ALLOW_MORE, largest_header
 
 # That of Revisited Oxford has 0.2 MiB, of 4,993 images.
 _LARGEST_FILE = 2**28
@@ -48,8 +49,10 @@ def read_plain_pickle(path: pathlib.Path) -> Any:
   """
   try:
     size = path.stat().st_size
-    if size > _LARGEST_FILE:
-      raise ValueError(f'{size} bytes, wanted at most {_LARGEST_FILE}')
+    if size > (largest := largest_header(_LARGEST_FILE)):
+      raise ValueError(
+        f'{size} bytes, wanted at most {largest}; {TO_ALLOW_MORE}'
+      )
     return _run(path.read_bytes())
   except InputError as error:
     raise InputError(f'{path}: {error}.') from error

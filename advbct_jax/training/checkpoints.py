@@ -47,6 +47,7 @@ _YOUNG_FIELDS: dict[str, dict[str, Any]] = {
     'resampling': 'bilinear',
     'features': '',
     'max_pixels': MAX_PIXELS,
+    'max_header_bytes': 0,
     'checked': '',
     'on_problem': 'stop',
     'problems': [],

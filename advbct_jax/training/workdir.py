@@ -28,6 +28,7 @@ _FREE_FIELDS = (
   'checkpoint',
   'data.checked',  # what it leaves out is among the inputs
   'data.features',
+  'data.max_header_bytes',
   'data.max_pixels',
   'data.memory_mib',
   'data.on_problem',

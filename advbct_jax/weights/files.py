@@ -21,6 +21,7 @@ import safetensors.numpy
 
 from advbct_jax.checksums import digest_file
 from advbct_jax.errors import InputError, brief_list, brief_reason
+from advbct_jax.header_sizes import TO_ALLOW_MORE, largest_header
 from advbct_jax.weights.cards import (
   WeightsCard,
   require_ours,
@@ -213,10 +214,12 @@ def _require_plain_archive(path: pathlib.Path) -> None:
   with zipfile.ZipFile(path) as archive:
     names = archive.namelist()
     unpacked = sum(member.file_size for member in archive.infolist())
-  if unpacked > max(_LARGEST_UNPACKED, 2 * path.stat().st_size):
+  largest = largest_header(_LARGEST_UNPACKED)
+  if unpacked > max(largest, 2 * path.stat().st_size):
     raise InputError(
       f'{path}: it has {path.stat().st_size} bytes and would unpack to '
-      f'{unpacked}; PyTorch packs nothing. Fetch or save it again.'
+      f'{unpacked}; PyTorch packs nothing. Fetch or save it again; '
+      f'{TO_ALLOW_MORE}.'
     )
   if any(name.endswith('/constants.pkl') for name in names):
     raise InputError(

@@ -238,7 +238,10 @@ class ClassShards:
       parallel.sharding,
       self.spec(jax.eval_shape(init, *arguments)),
     )
-    return jax.jit(init_padded, out_shardings=shardings)(*arguments)
+    drawn = jax.jit(init_padded, out_shardings=shardings)(
+      *parallel.as_global(parallel.replicate(arguments))
+    )
+    return parallel.as_local(drawn)
 
   def place(self, state: Any) -> Any:
     """Puts a state onto the devices, padded and cut along its classes."""
@@ -246,16 +249,24 @@ class ClassShards:
     def put(path: Any, leaf: Any) -> jax.Array:
       if self._axis(path) is None:
         return parallel.replicate(leaf)
-      return jax.device_put(
-        self._pad(path, np.asarray(leaf)),
-        parallel.sharding(self._spec(path)),
-      )
+      return parallel.cut(self._pad(path, np.asarray(leaf)), self._spec(path))
 
     return jax.tree_util.tree_map_with_path(put, state)
 
   def agree(self, state: Any) -> Any:
-    """Nothing is to be agreed upon, for one process alone cuts classes."""
-    return state
+    """Has all processes begin with the first one's state.
+
+    What is cut is of one computation or of one file in all of them.
+    """
+    copies = jax.tree_util.tree_map_with_path(
+      lambda path, leaf: leaf if self._axis(path) is None else None, state
+    )
+    return jax.tree.map(
+      lambda copy, leaf: leaf if copy is None else copy,
+      parallel.agree(copies),
+      state,
+      is_leaf=lambda x: x is None,
+    )
 
   def whole(self, state: Any) -> Any:
     """A placed state as it is stored, which tells nothing of the devices.
@@ -264,14 +275,16 @@ class ClassShards:
       state: as `place` or a step gives it.
 
     Returns:
-      The same, where what is cut is whole again, without padding, on the host.
+      The same, where what is cut is whole again, without padding, on the host
+      of every process.
     """
 
     def join(path: Any, leaf: jax.Array) -> Any:
       axis = self._axis(path)
       if axis is None:
         return leaf
-      return np.asarray(leaf)[(slice(None),) * axis + (slice(self.classes),)]
+      whole = parallel.fetch(leaf)
+      return whole[(slice(None),) * axis + (slice(self.classes),)]
 
     return jax.tree_util.tree_map_with_path(join, state)
 

@@ -61,7 +61,7 @@ def map_sharded_step(
       told.
 
   Returns:
-    As `map_step`; it takes states as they lie by `sharding`.
+    As `map_step`; it takes states whose cut arrays lie by `sharding`.
   """
 
   def step_on_device(state: Any, batch: Any, *constants: Any) -> Any:
@@ -72,7 +72,7 @@ def map_sharded_step(
     cut = jax.sharding.PartitionSpec(AXIS)
     return jax.shard_map(
       step_on_device,
-      mesh=_local_mesh(),
+      mesh=_mesh(),
       in_specs=(spec(state), cut, everywhere, everywhere),
       out_specs=(spec(state), everywhere),
       # Derivatives through collectives are then of the sum over the devices,
@@ -80,7 +80,15 @@ def map_sharded_step(
       check_vma=False,
     )(state, batch, old, key)
 
-  return jax.jit(mapped_step, donate_argnums=0)
+  compiled = jax.jit(mapped_step, donate_argnums=0)
+  if processes.count() == 1:
+    return compiled
+
+  def step_of_all(state: Any, batch: Any, old: Any, key: Any) -> Any:
+    state, old, key = as_global((state, old, key))
+    return as_local(compiled(state, _joined(batch), old, key))
+
+  return step_of_all
 
 
 def map_apply(apply: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -115,8 +123,22 @@ def replicate(tree: Any) -> Any:
 
 
 def sharding(spec: jax.sharding.PartitionSpec) -> jax.sharding.NamedSharding:
-  """How an array lies on the local devices."""
-  return jax.sharding.NamedSharding(_local_mesh(), spec)
+  """How an array is cut over the devices of all processes."""
+  return jax.sharding.NamedSharding(_mesh(), spec)
+
+
+def cut(array: np.ndarray, spec: jax.sharding.PartitionSpec) -> jax.Array:
+  """Cuts an array that every process has over the devices of all."""
+  return jax.make_array_from_callback(
+    array.shape, sharding(spec), lambda piece: array[piece]
+  )
+
+
+def fetch(array: jax.Array) -> np.ndarray:
+  """An array that is cut, as a whole on the host of every process."""
+  if processes.count() == 1:
+    return np.asarray(array)
+  return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def agree(tree: Any) -> Any:
@@ -140,12 +162,12 @@ def as_global(tree: Any) -> Any:
 
   Args:
     tree: of replicated arrays, the same in every process. Nothing is copied.
+      What lies on all devices already, or on none, stays as it is.
 
   Returns:
     What Orbax saves: arrays on the devices of all processes.
   """
-  mesh = jax.sharding.Mesh(np.array(jax.devices()), (AXIS,))
-  return _seen_on(mesh, tree)
+  return _seen_on(_mesh(), tree)
 
 
 def as_local(tree: Any) -> Any:
@@ -157,12 +179,35 @@ def _seen_on(mesh: jax.sharding.Mesh, tree: Any) -> Any:
   if processes.count() == 1:
     return tree
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+  def see(x: Any) -> Any:
+    if not isinstance(x, jax.Array) or not x.is_fully_replicated:
+      return x
+    return jax.make_array_from_single_device_arrays(
+      x.shape, everywhere, [copy.data for copy in x.addressable_shards]
+    )
+
+  return jax.tree.map(see, tree)
+
+
+def _joined(batch: Any) -> Any:
+  """Sees the pieces of a batch that all processes have as one, uncopied."""
+  pieces = sharding(jax.sharding.PartitionSpec(AXIS))
   return jax.tree.map(
     lambda x: jax.make_array_from_single_device_arrays(
-      x.shape, everywhere, [copy.data for copy in x.addressable_shards]
+      (device_count(), *x.shape[1:]),
+      pieces,
+      [piece.data for piece in x.addressable_shards],
     ),
-    tree,
+    batch,
   )
+
+
+def _mesh() -> jax.sharding.Mesh:
+  """The devices of all processes that work together."""
+  if processes.count() == 1:
+    return _local_mesh()
+  return jax.sharding.Mesh(np.array(jax.devices()), (AXIS,))
 
 
 def _local_mesh() -> jax.sharding.Mesh:

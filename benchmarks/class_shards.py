@@ -13,6 +13,7 @@ nothing is run.
 """
 
 import argparse
+import functools
 import pathlib
 
 import jax
@@ -62,7 +63,7 @@ def make_batch(run: Run) -> dict[str, np.ndarray]:
 
 def memory(run: Run) -> tuple[int, int]:
   """Bytes a device between two steps, and on top during one, by XLA."""
-  state = jax.eval_shape(run.fresh_state)
+  state = jax.eval_shape(functools.partial(run.fresh_state, run.class_layout))
   spec = P()
   if isinstance(run.class_layout, ClassShards):
     spec = run.class_layout.spec(state)

@@ -98,7 +98,7 @@ def _make_run(
 
 def _time_ours(run: Run, steps: int) -> np.ndarray:
   step, constants = run.compiled_step(), run.constants()
-  state = run.fresh_state()
+  state = run.fresh_state(run.class_layout)
   batches = run.batches(start=0)
   for number in range(-5, steps):
     if number == 0:

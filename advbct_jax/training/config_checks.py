@@ -87,12 +87,6 @@ def _require_cuttable_classes(config: ml_collections.ConfigDict) -> None:
   """Refuses to cut the classes of a method that needs them whole."""
   if not config.shard_classes:
     return
-  if jax.process_count() > 1:
-    raise InputError(
-      f'config.shard_classes is set, but {jax.process_count()} processes train '
-      'together; wanted: one process, over whose devices classes can be cut, '
-      'or config.shard_classes=False.'
-    )
   method = find_method(config.method)
   reason = method.needs_whole_classes
   if method.combine_gradients is not None:

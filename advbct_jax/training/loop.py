@@ -71,7 +71,7 @@ def _train_on(
   layout = run.class_layout
   if checkpoints.latest_step is not None:
     # What is stored tells nothing of the devices.
-    stored = checkpoints.restore(layout.whole(run.fresh_state()))
+    stored = checkpoints.restore(layout.whole(run.fresh_state(layout)))
     state = layout.place(stored)
     step = int(state.step)
     processes.say(f'{workdir}: going on from step {step} of {run.steps}')

@@ -156,7 +156,7 @@ class Run:
       return WholeClasses(self.data.classes)
     return ClassShards(
       self.data.classes,
-      jax.local_device_count(),
+      parallel.device_count(),
       find_method(self.config.method).class_parameters,
     )
 
@@ -193,8 +193,12 @@ class Run:
     key = jax.random.key(self.config.seed)
     return parallel.agree((self.old_model, jax.random.key_data(key)))
 
-  def fresh_state(self) -> TrainState:
-    """Draws a state by the config's seed, on the devices."""
+  def fresh_state(self, layout: ClassLayout | None = None) -> TrainState:
+    """Draws a state by the config's seed.
+
+    Args:
+      layout: where its classes shall lie; None for one device.
+    """
     images = jnp.zeros((2, *self.data.load.shape))
     rows = jnp.zeros(2, jnp.int32)
     example = Batch(
@@ -212,7 +216,7 @@ class Run:
       self.optimizer,
       (example, self.old_model, progress),
       self._draw_seed,
-      self.class_layout,
+      layout,
     )
 
   @property
@@ -237,13 +241,13 @@ class Run:
 
   def initial_state(self) -> TrainState:
     """A fresh state, with the weights in it that the config starts from."""
-    state = self.fresh_state()
+    layout = self.class_layout
+    state = self.fresh_state(layout)
     source = self.config.model.init_weights
     if not source:
       return state
     start = self.start or file_start(source, state)
     processes.say(f'the encoder starts from {start.name}')
-    layout = self.class_layout
     return layout.place(start.put_into(layout.whole(state)))
 
   def frozen_encoder(self, state: TrainState) -> FrozenEncoder:

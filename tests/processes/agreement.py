@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from advbct_jax import parallel, processes
+from advbct_jax.class_shards import ClassShards
 from advbct_jax.command_line import exit_with_message
 from advbct_jax.errors import InputError
 from advbct_jax.locks import hold
@@ -81,6 +82,25 @@ def check_devices(process: int) -> None:
   np.testing.assert_allclose(after['w'], np.full(3, 15))
   assert float(metrics['total']) == 28
   assert state['w'].is_deleted()
+
+  # Five classes on four devices, two on each as far as they go.
+  kernel = np.arange(10.0).reshape(2, 5)
+  layout = ClassShards(5, 4)
+  own = {
+    'classifier': {'kernel': kernel * (1 + process)},
+    'w': kernel + process,
+  }
+  placed = layout.agree(layout.place(own))
+  np.testing.assert_array_equal(placed['w'], kernel)
+  held = placed['classifier']['kernel']
+  assert [piece.data.shape for piece in held.addressable_shards] == [(2, 2)] * 2
+  np.testing.assert_array_equal(
+    held.addressable_data(0), [[[0, 1], [5, 6]], [[8, 0], [18, 0]]][process]
+  )
+  # As the first process has the first half of it, and the second the second.
+  np.testing.assert_array_equal(
+    layout.whole(placed)['classifier']['kernel'], kernel * [1, 1, 1, 1, 2]
+  )
 
   apply = parallel.map_apply(lambda offset, x: x + offset)
   rows = parallel.shard(np.arange(4.0))

@@ -24,6 +24,8 @@ from tests.processes.pairs import (
 _STEPS = 8
 # A chunk for each process, and more.
 _IN_CHUNKS = '--chunk_rows=8'
+# Some classes on each device.
+_CUT = '--config.shard_classes'
 
 
 def _train(landmarks, workdir, *options):
@@ -92,7 +94,7 @@ def test_an_upgrade_that_a_signal_stops_goes_on_in_one_process(
   )
 
   pair = run_pair(
-    _IN_CHUNKS, *line, second=('--signal=SIGTERM', '--before_step=3')
+    _IN_CHUNKS, *line, _CUT, second=('--signal=SIGTERM', '--before_step=3')
   )
   assert [ran.returncode for ran in pair] == [143, 143], pair[0].stderr
   step = latest_step(workdir)
@@ -137,7 +139,7 @@ def test_a_process_that_dies_ends_the_run_which_two_processes_go_on_with(
   assert latest_step(workdir) == 4
 
   # And this time the first judges on its way.
-  first, second = run_pair(*line, '--config.evaluation.every_epochs=2')
+  first, second = run_pair(*line, _CUT, '--config.evaluation.every_epochs=2')
   assert (first.returncode, second.returncode) == (0, 0), first.stderr
   assert 'going on from step 4 of 8' in first.stdout
   assert f'report: {workdir}/report.md' in first.stdout

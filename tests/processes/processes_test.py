@@ -138,8 +138,13 @@ def test_a_process_that_dies_ends_the_run_which_two_processes_go_on_with(
   assert 'stopped sending heartbeats' in first.stderr
   assert latest_step(workdir) == 4
 
-  # And this time the first judges on its way.
-  first, second = run_pair(*line, _CUT, '--config.evaluation.every_epochs=2')
+  # And this time the first judges on its way, and others decode for each.
+  first, second = run_pair(
+    *line,
+    _CUT,
+    '--config.evaluation.every_epochs=2',
+    '--config.data.workers=1',
+  )
   assert (first.returncode, second.returncode) == (0, 0), first.stderr
   assert 'going on from step 4 of 8' in first.stdout
   assert f'report: {workdir}/report.md' in first.stdout

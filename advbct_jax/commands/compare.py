@@ -15,6 +15,7 @@ from advbct_jax.commands.config_files import (
 from advbct_jax.commands.parsing import parse_flags
 from advbct_jax.errors import InputError
 from advbct_jax.freed_memory import keep_freed_memory
+from advbct_jax.locks import hold
 
 _DESCRIPTION = """\
 Trains and judges a grid of upgrades, methods and starts, under many seeds.
@@ -116,17 +117,18 @@ def _compare(values: flags.FlagValues) -> None:
   if values.dry_run:
     print(describe_jobs(jobs, root, places))
     return
-  root.mkdir(parents=True, exist_ok=True)
-  failed = run_jobs(
-    jobs,
-    root,
-    places,
-    # Whichever way this process was started, it is the way that works here.
-    lambda job: [sys.executable, *sys.orig_argv[1:], f'--job={job.name}'],
-  )
-  if cells := read_cells(all_jobs, root):
-    print(write_tables(cells, main_metrics(retrieval_sets), root))
-    print(f'tables and plots: {root}/table.md')
+  # Of two at once the one that ends last would leave its own cells alone.
+  with hold(root, 'compares'):
+    failed = run_jobs(
+      jobs,
+      root,
+      places,
+      # Whichever way this process was started, it is the way that works here.
+      lambda job: [sys.executable, *sys.orig_argv[1:], f'--job={job.name}'],
+    )
+    if cells := read_cells(all_jobs, root):
+      print(write_tables(cells, main_metrics(retrieval_sets), root))
+      print(f'tables and plots: {root}/table.md')
   if failed:
     print(
       f'{len(failed)} of {len(jobs)} jobs are not done: '

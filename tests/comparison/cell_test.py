@@ -467,3 +467,18 @@ def test_the_command_writes_tables_of_seeds_that_were_done_before_too(
   )
 
   assert {cell.seed for cell in read_results(root / 'results.json')} == {0, 5}
+
+
+def test_the_command_refuses_a_folder_that_another_process_compares_in(
+  grid_file, command, tmp_path, capsys
+):
+  root = tmp_path / 'root'
+  root.mkdir()
+  with (root / '.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(SystemExit) as ended:
+      command('compare', f'--config={grid_file}', f'--workdir={root}')
+
+  assert ended.value.code == 2
+  assert f'{root}: another process is at it' in capsys.readouterr().err
+  assert [path.name for path in root.iterdir()] == ['.lock']

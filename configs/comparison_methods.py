@@ -50,6 +50,8 @@ def get_config() -> ml_collections.ConfigDict:
     *('hot_refresh', 'mixbct', 'nccl', 'unibct_refined', 'odpp', 'ndpp'),
     *('lce', 'contrastive'),
   )
+  # Those that are looked at more closely from the old weights.
+  starting_old = ('no_tie', 'bct', 'mixbct', 'advbct_improved', 'triplet')
   extended_class = {'upgrades': ('extended_class',)}
   others = ('extended_data', 'extended_backbone')
   config.blocks = (
@@ -66,7 +68,7 @@ def get_config() -> ml_collections.ConfigDict:
     },
     {
       **extended_class,
-      'methods': ('no_tie', 'bct', 'mixbct', 'advbct_improved'),
+      'methods': starting_old,
       'starts': ('old', *(f'old+{adapter}' for adapter in UPON)),
     },
     # While the gallery is re-embedded.
@@ -78,7 +80,7 @@ def get_config() -> ml_collections.ConfigDict:
     },
     {
       **extended_class,
-      'methods': ('no_tie', 'bct', 'mixbct', 'advbct_improved'),
+      'methods': starting_old,
       'starts': ('old',),
       'policies': ('trained', 'auto'),
     },
@@ -101,7 +103,7 @@ def get_config() -> ml_collections.ConfigDict:
     },
     {
       'upgrades': ('extended_data',),
-      'methods': ('no_tie', 'bct', 'mixbct', 'advbct_improved'),
+      'methods': starting_old,
       'starts': ('old', 'old+procrustes'),
     },
     {

@@ -93,7 +93,7 @@ def get_config() -> ml_collections.ConfigDict:
     {
       **extended_class,
       'methods': (*tied, *improved),
-      'starts': ('old',),
+      'starts': ('old', 'old+procrustes'),
     },
     # The other upgrades; in one of them the old backbone is another.
     {

@@ -53,7 +53,6 @@ def train_and_judge(
     workdir: where everything goes.
   """
   processes.require_same('the config', f'{config.to_json()} {workdir}')
-  allow_headers(config.data.max_header_bytes)
   config = settle_vectors(config, workdir)
   # What lies in the workdir changes while the others look at it.
   if results := processes.from_first(
@@ -106,7 +105,8 @@ def settle_vectors(
 
   Files of vectors become stores, for training opens nothing else; of files of
   weights the vectors are made first; and where `config.model.dimension` is 0 a
-  head is as wide as what it is tied to.
+  head is as wide as what it is tied to. It is the first to open files, so the
+  config's bound of headers holds from here on.
 
   Args:
     config: of the experiment.
@@ -120,6 +120,7 @@ def settle_vectors(
     InputError: if the vectors or the weights cannot be used.
   """
   config = config.copy_and_resolve_references()
+  allow_headers(config.data.max_header_bytes)
 
   def stored(path: str, name: str, image_size: int = 0) -> str:
     if not path:

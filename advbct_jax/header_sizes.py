@@ -26,8 +26,16 @@ def allow_headers(size: int) -> None:
 
   Args:
     size: in bytes; 0 leaves it to the environment, and then to each reader.
+
+  Raises:
+    InputError: if it is negative.
   """
   global _allowed
+  if size < 0:
+    raise InputError(
+      f'config.data.max_header_bytes is {size}; wanted: a number of bytes, or '
+      '0 for the bound of each kind of file.'
+    )
   _allowed = size
 
 

@@ -9,8 +9,10 @@ from advbct_jax import header_sizes
 from advbct_jax.data.csv_tables import read_columns
 from advbct_jax.data.plain_pickles import read_plain_pickle
 from advbct_jax.errors import InputError
+from advbct_jax.experiment import settle_vectors
 from advbct_jax.header_sizes import VARIABLE, allow_headers, largest_header
 from advbct_jax.typed_json import read_json
+from tests.tiny_upgrade import tiny_config
 
 
 @pytest.fixture
@@ -29,6 +31,19 @@ def test_the_config_goes_before_the_environment(allow, monkeypatch):
   assert largest_header(5) == 6
   allow(7)
   assert largest_header(5) == 7
+
+
+def test_the_config_of_a_run_sets_it_before_files_are_opened(allow, tmp_path):
+  allow(5)
+  config = tiny_config(tmp_path)
+  config.data.max_header_bytes = 9
+  settle_vectors(config, tmp_path)
+  assert largest_header(7) == 9
+
+
+def test_a_config_says_a_number_of_bytes(allow):
+  with pytest.raises(InputError, match='max_header_bytes is -1; wanted'):
+    allow(-1)
 
 
 @pytest.mark.parametrize('value', ['0', '-1', '1e6', 'much', '²', '9' * 5000])

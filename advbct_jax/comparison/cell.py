@@ -15,7 +15,6 @@ from advbct_jax.data.named_sets import open_retrieval_sets
 from advbct_jax.embeddings.named_stores import open_named_store
 from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
-from advbct_jax.header_sizes import allow_headers
 from advbct_jax.judge import judge, judge_refresh
 from advbct_jax.locks import hold
 from advbct_jax.training.aligned_start import check_independent_config
@@ -54,7 +53,6 @@ def run_job(job: Job, root: pathlib.Path) -> None:
 
 def _run_job(job: Job, root: pathlib.Path, workdir: pathlib.Path) -> None:
   config = _config_of(job, root)
-  allow_headers(config.data.max_header_bytes)
   if job.trains:
     train_upgrade(config, workdir)
   encoder = _judged_encoder(job, root)

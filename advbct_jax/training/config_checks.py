@@ -56,11 +56,6 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       f'config.evaluation.every_epochs is {config.evaluation.every_epochs}; '
       'wanted: after how many epochs the encoder is judged, or 0 for never.'
     )
-  if config.data.max_header_bytes < 0:
-    raise InputError(
-      f'config.data.max_header_bytes is {config.data.max_header_bytes}; '
-      'wanted: a number of bytes, or 0 for the bound of each kind of file.'
-    )
   for problem in config.data.problems:
     if problem not in PROBLEMS:
       raise InputError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from advbct_jax.adapters.adapter import Adapter
 from advbct_jax.adapters.pairs import FORWARD, Pairs
+from advbct_jax.adapters.spaces import Space
 from advbct_jax.embeddings.store import EmbeddingStore
 from advbct_jax.errors import InputError
 
@@ -59,13 +60,11 @@ def require_source(
   vectors = adapter.join(*(one[directed] for one in looked_at))
   if not len(vectors):
     return
-  strangeness = adapter.source.strangeness(vectors)
-  if strangeness < _STRANGE:
+  if adapter.source.strangeness(vectors) < _STRANGE:
     return
   source, target = adapter.card.source, adapter.card.target
-  if (
-    source['dimension'] == target['dimension']
-    and adapter.target.strangeness(vectors[:, : source['dimension']]) < _STRANGE
+  if source['dimension'] == target['dimension'] and _from_target(
+    adapter.source, adapter.target, vectors
   ):
     from_side, to_side = (
       ('old', 'new') if adapter.card.direction == FORWARD else ('new', 'old')
@@ -86,6 +85,24 @@ def require_source(
     OutOfDomainWarning,
     stacklevel=2,
   )
+
+
+def _from_target(source: Space, target: Space, vectors: np.ndarray) -> bool:
+  """Whether vectors that are strange to the source are of the target.
+
+  Args:
+    source: of vectors as wide as these.
+    target: of ones as wide, or narrower by what side vectors have.
+    vectors: [N, D] or [N, D + D_side].
+  """
+  width = len(target.mean)
+  if target.strangeness(vectors[:, :width]) >= _STRANGE:
+    return False
+  # New classes of a compatible encoder may lie nearer to where the old vectors
+  # are than to where its own training images do. The old encoder's vectors are
+  # far stranger to it.
+  others = np.hstack([target.draw(len(vectors)), vectors[:, width:]])
+  return source.strangeness(vectors) >= source.strangeness(others) / 2
 
 
 def require_related(pairs: Pairs) -> None:

@@ -65,6 +65,17 @@ class Space:
     chance = 3 * np.sqrt(1 / len(vectors) + 1 / count)
     return float((self.distances(vectors).mean() - mean) / deviation - chance)
 
+  def draw(self, count: int) -> np.ndarray:
+    """Draws [count, D] vectors like those it was fitted to, each time the same.
+
+    Their lengths are near 1, not 1.
+    """
+    random = np.random.default_rng(0)
+    drawn = random.normal(size=(count, len(self.mean))) * np.sqrt(self.noise)
+    beyond_noise = np.sqrt(self.variances - self.noise)
+    along = random.normal(size=(count, len(self.variances))) * beyond_noise
+    return (self.mean + drawn + along @ self.basis).astype(np.float32)
+
 
 def describe_space(vectors: np.ndarray) -> Space:
   """Fits a space.

@@ -58,6 +58,29 @@ def test_vectors_of_the_other_side_under_the_right_name_are_refused(
     adapt_store(adapter, honest, tmp_path / 'mapped')
 
 
+def test_new_classes_of_a_compatible_encoder_are_not_taken_for_old_vectors(
+  tmp_path,
+):
+  # It draws the classes that it knows together, near where they were; others it
+  # leaves a little nearer to their old places.
+  old, fresh = _draw(1000, 0), _draw(300, 1)
+  shrink = np.linspace(0.3, 0.1, _WIDTH)
+  old_store = write(tmp_path / 'old', old)
+  adapter = fit_adapter(
+    'procrustes',
+    write(tmp_path / 'new', _MEAN + (old - _MEAN) * shrink),
+    old_store,
+  )
+  spread = _MEAN + (fresh - _MEAN) * np.sqrt(3) * shrink
+  unseen = write(tmp_path / 'unseen' / 'new', spread)
+  disguised = write(tmp_path / 'disguised' / 'new', fresh)
+
+  with pytest.warns(OutOfDomainWarning):
+    adapt_store(adapter, unseen, tmp_path / 'mapped')
+  with pytest.raises(InputError, match='look like those of the old encoder'):
+    adapt_store(adapter, disguised, tmp_path / 'never')
+
+
 @pytest.mark.parametrize('direction', ['backward', 'forward'])
 def test_a_store_of_the_other_encoder_is_told_that_it_is_the_wrong_way_round(
   tmp_path, stores, direction

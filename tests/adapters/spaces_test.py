@@ -53,6 +53,18 @@ def test_distances_are_those_of_the_gaussian_that_it_is():
   )
 
 
+def test_what_is_drawn_has_the_mean_and_covariance_of_the_gaussian():
+  space = describe_space(_USUAL)
+  drawn = space.draw(100_000)
+  basis, variances = space.basis.astype(float), space.variances.astype(float)
+  covariance = basis.T @ np.diag(variances - space.noise) @ basis
+  covariance += space.noise * np.eye(40)
+
+  np.testing.assert_allclose(drawn.mean(axis=0), space.mean, atol=4e-3)
+  np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=2e-3)
+  np.testing.assert_array_equal(space.draw(100_000), drawn)
+
+
 @pytest.mark.parametrize(
   'vectors',
   [

@@ -87,7 +87,7 @@ def get_config() -> ml_collections.ConfigDict:
     {
       **extended_class,
       'methods': (*tied, 'bt2'),
-      'starts': ('fresh',),
+      'starts': ('fresh', 'fresh+procrustes'),
     },
     # BT² is wider than the old encoder, so it can't start at its weights.
     {
@@ -113,12 +113,17 @@ def get_config() -> ml_collections.ConfigDict:
         *('bct', 'odpp', 'ndpp', 'bct_ranking', 'unibct_refined'),
         *('nccl', 'lwf', 'bt2'),
       ),
-      'starts': ('fresh',),
+      'starts': ('fresh', 'fresh+procrustes'),
     },
     {
       'upgrades': ('fixed_classifier',),
-      'methods': ('independent', 'd_simplex', 'hoc'),
-      'starts': ('fresh',),
+      'methods': ('independent',),
+      'starts': ('fresh', 'procrustes', 'ridge:forward'),
+    },
+    {
+      'upgrades': ('fixed_classifier',),
+      'methods': ('d_simplex', 'hoc'),
+      'starts': ('fresh', 'fresh+procrustes'),
     },
   )
   return config

@@ -84,12 +84,12 @@ def get_config() -> ml_collections.ConfigDict:
       'starts': ('old',),
       'policies': ('trained', 'auto'),
     },
+    # BT² is wider than the old encoder, so it can't start at its weights.
     {
       **extended_class,
       'methods': (*tied, 'bt2'),
       'starts': ('fresh', 'fresh+procrustes'),
     },
-    # BT² is wider than the old encoder, so it can't start at its weights.
     {
       **extended_class,
       'methods': (*tied, *improved),
@@ -103,16 +103,12 @@ def get_config() -> ml_collections.ConfigDict:
     },
     {
       'upgrades': ('extended_data',),
-      'methods': starting_old,
+      'methods': ('no_tie', 'advbct_improved', *tied),
       'starts': ('old', 'old+procrustes'),
     },
     {
       'upgrades': others,
-      'methods': (
-        *('weakened_l2', 'triplet', 'mixbct', 'advbct_improved'),
-        *('bct', 'odpp', 'ndpp', 'bct_ranking', 'unibct_refined'),
-        *('nccl', 'lwf', 'bt2'),
-      ),
+      'methods': (*tied, 'advbct_improved', 'bt2'),
       'starts': ('fresh', 'fresh+procrustes'),
     },
     {

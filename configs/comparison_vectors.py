@@ -95,6 +95,17 @@ def get_config() -> ml_collections.ConfigDict:
       'starts': ('identity', 'rotation_fast'),
       'policies': ('trained', 'auto'),
     },
+    # A rotation upon each head.
+    {
+      'upgrades': ('frozen',),
+      'methods': (*compatible, 'no_tie'),
+      'starts': ('fresh+procrustes', 'rotation+procrustes'),
+    },
+    {
+      'upgrades': ('frozen',),
+      'methods': ('advbct', 'bct', 'l2', 'no_tie'),
+      'starts': ('identity+procrustes', 'rotation_fast+procrustes'),
+    },
   )
   config.seeds = (0,)
   return config

@@ -6,7 +6,8 @@ r"""The methods side by side on handwritten characters, with the noise shown.
 GLYPHS is the data of configs/glyphs.py. `upgrades`, `methods` and `starts` are
 names with what each changes in `base`; `blocks` says which of them are crossed.
 An adapter takes the place of a start of `independent`, since it is fitted after
-the training. docs/comparison.md has the tables.
+the training, and follows that of a tied encoder, as in `old+procrustes`.
+docs/comparison.md has the tables.
 """
 
 import ml_collections
@@ -52,6 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
         'method': 'mixbct',
         'mixbct': {'margin_scale': 16.0, 'margin_size': 0.1},
       },
+      'no_tie': {'method': 'l2', 'l2': {'weight': 0.0}},
       # As MixBCT's authors have re-implemented AdvBCT.
       'advbct_normalized': {
         'method': 'advbct',
@@ -73,18 +75,21 @@ def get_config() -> ml_collections.ConfigDict:
   config.blocks = (
     {
       'upgrades': upgrades,
-      'methods': ('independent', *compatible),
-      'starts': ('fresh',),
+      'methods': ('independent',),
+      'starts': ('fresh', *ADAPTERS, 'procrustes:forward', 'ridge:forward'),
     },
     {
       'upgrades': upgrades,
-      'methods': ('independent',),
-      'starts': tuple(ADAPTERS),
+      'methods': compatible,
+      'starts': ('fresh', 'fresh+procrustes'),
     },
     {
       'upgrades': ('extended_class',),
-      'methods': ('advbct', 'bct', 'l2'),
-      'starts': ('old', 'aligned'),
+      'methods': (
+        *('no_tie', 'advbct', 'bct', 'l2'),
+        *('mixbct', 'advbct_improved', 'triplet'),
+      ),
+      'starts': ('old', 'old+procrustes', 'aligned', 'aligned+procrustes'),
     },
     {
       'upgrades': ('extended_class',),

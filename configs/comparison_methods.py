@@ -38,7 +38,6 @@ def get_config() -> ml_collections.ConfigDict:
         name: {'method': 'advbct_improved', 'advbct_improved': changes}
         for name, changes in improved.items()
       },
-      'no_tie': {'method': 'l2', 'l2': {'weight': 0.0}},
       'unibct_refined': {
         'method': 'unibct',
         'unibct': {'refinement_epochs': (10, 20)},

@@ -17,6 +17,7 @@ from configs import (
   base,
   comparison,
   comparison_advbct,
+  comparison_heads,
   comparison_methods,
   comparison_photos,
   comparison_vectors,
@@ -384,11 +385,13 @@ def test_a_method_that_reads_the_independent_store_needs_that_encoder(
 def test_the_comparison_lays_out_each_cell_and_its_trainings_once():
   jobs = make_jobs(comparison.get_config())
 
-  # Of each seed: all methods and adapters on 3 upgrades, but for one that is no
-  # upgrade, and the 2 with a fixed classifier, which are on a fourth beside the
-  # independent one; 6 other starts and AdvBCT of normalized vectors; 4 old
-  # encoders, 1 independent one.
-  cells = 3 * (len(METHODS) - 3 + len(ADAPTERS)) + 3 + 6 + 1
+  # Of each seed, on 3 upgrades: the independent encoder and adapters upon it, 2
+  # of them forward too; each tied encoder, and a rotation upon it. The 2 with a
+  # fixed classifier, beside the independent one, are on a fourth, and a method
+  # is no upgrade. 7 encoders from 2 other starts, and rotations upon them; then
+  # AdvBCT of normalized vectors. 4 old encoders, 1 independent one.
+  upon_independent, tied = len(ADAPTERS) + 2, len(METHODS) - 4
+  cells = 3 * (1 + upon_independent + 2 * tied) + 3 + 7 * 2 * 2 + 1
   assert sum(job.cell is not None for job in jobs) == 3 * cells
   assert len(jobs) == 3 * (cells + 4 + 1)
   assert len(set(names(jobs))) == len(jobs)
@@ -451,7 +454,21 @@ def test_each_head_of_the_comparison_of_vectors_can_be_trained():
   assert {job.cell[1] for job in jobs} == {*others, 'no_tie'}
   assert {job.adapter for job in jobs} == {'', *ADAPTERS} - {'fct'}
   for job in jobs:
-    assert not job.needs
-    assert job.policies
+    start, _, adapter = job.cell[2].partition('+')
+    untouched = '/'.join((*job.cell[:2], start, '0'))
+    assert job.needs == ((untouched,) if adapter else ())
+    assert bool(job.policies) != bool(adapter)
+    if job.trains:
+      make_run(job.config).check()
+
+
+def test_each_head_can_start_at_the_weights_of_one_that_knew_less():
+  jobs = make_jobs(comparison_heads.get_config())
+
+  assert {job.cell[2] for job in jobs if job.cell and job.trains} == {
+    'fresh',
+    'old',
+  }
+  for job in jobs:
     if job.trains:
       make_run(job.config).check()

@@ -110,22 +110,28 @@ def describe_refresh(curves: pd.DataFrame) -> str:
   }
   if seeds.nunique() > 1:
     columns['seeds'] = seeds.map(str).to_list()
-  for share, way in zip(_SHARES, _WAYS, strict=True):
-    columns[f'{share}%'] = list(mark(rows[way], 0))
-  columns['area'] = list(mark(rows['area'], 2))
+  caption = (
+    f'While the gallery of {first["dataset"]} is re-embedded in a random '
+    f'order, `{first["metric"]}`'
+    f'{", mean ± standard deviation over seeds" if spread else ""}: '
+  )
+  if curves['area'].notna().any():
+    for share, way in zip(_SHARES, _WAYS, strict=True):
+      columns[f'{share}%'] = list(mark(rows[way], 0))
+    columns['area'] = list(mark(rows['area'], 2))
+    caption += (
+      "percent of the way from the old encoder to the independent one's self "
+      'with 0, 10 and 25% of it re-embedded; *area*, the part of the way in '
+      'the mean over the refresh; *worst*, the lowest point less old. The best '
+      'of each column is **bold** and the second <u>underlined</u>'
+      f'{", † as above" if spread else ""}.'
+    )
+  else:
+    caption += 'the lowest point less old (*worst*).'
   columns['worst'] = [
     sample_text(sample, signed=True) for _, sample in rows['worst'].iterrows()
   ]
-  return (
-    f'While the gallery of {first["dataset"]} is re-embedded in a random '
-    f'order, `{first["metric"]}`'
-    f'{", mean ± standard deviation over seeds" if spread else ""}: percent of '
-    "the way from the old encoder to the independent one's self with 0, 10 and "
-    '25% of it re-embedded; *area*, the part of the way in the mean over the '
-    'refresh; *worst*, the lowest point less old. The best of each column is '
-    '**bold** and the second <u>underlined</u>'
-    f'{", † as above" if spread else ""}.\n\n' + lay_out(columns, names=3)
-  )
+  return f'{caption}\n\n{lay_out(columns, names=3)}'
 
 
 def flatten_refresh(curves: pd.DataFrame) -> pd.DataFrame:

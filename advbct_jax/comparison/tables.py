@@ -155,7 +155,8 @@ def _table(part: pd.DataFrame) -> str:
       rivals = leave_out_reference(of_set[side])
       columns[f'{name} {side}'] = [of_old, *mark(of_set[side], 1, rivals)]
   # The same on each data set.
-  for score, head in _SCORE_HEADS.items():
+  has_scores = part['p_1'].notna().any()
+  for score, head in _SCORE_HEADS.items() if has_scores else ():
     rivals = leave_out_reference(first[score])
     columns[head] = [NOTHING, *mark(first[score], 2, rivals)]
   return lay_out(columns)

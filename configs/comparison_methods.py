@@ -94,6 +94,11 @@ def get_config() -> ml_collections.ConfigDict:
       'methods': (*tied, *improved),
       'starts': ('old', 'old+procrustes'),
     },
+    {
+      **extended_class,
+      'methods': ('no_tie', 'bct', 'advbct', 'l2', 'mixbct', 'triplet'),
+      'starts': ('aligned', 'aligned+procrustes'),
+    },
     # The other upgrades; in one of them the old backbone is another.
     {
       'upgrades': others,

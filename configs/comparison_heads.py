@@ -62,7 +62,7 @@ def get_config() -> ml_collections.ConfigDict:
     {
       **extended_class,
       'methods': (*tied, 'no_tie'),
-      'starts': ('old',),
+      'starts': ('fresh', 'old'),
       'policies': ('trained', 'auto'),
     },
   )

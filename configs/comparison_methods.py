@@ -68,7 +68,10 @@ def get_config() -> ml_collections.ConfigDict:
     {
       **extended_class,
       'methods': starting_old,
-      'starts': ('old', *(f'old+{adapter}' for adapter in UPON)),
+      'starts': (
+        'old',
+        *(f'old+{adapter}' for adapter in (*UPON, 'ridge:forward')),
+      ),
     },
     # While the gallery is re-embedded.
     {

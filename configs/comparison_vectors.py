@@ -95,7 +95,7 @@ def get_config() -> ml_collections.ConfigDict:
       'starts': ('identity', 'rotation_fast'),
       'policies': ('trained', 'auto'),
     },
-    # A rotation upon each head.
+    # A rotation upon each head, and the best of the other maps upon the untied.
     {
       'upgrades': ('frozen',),
       'methods': (*compatible, 'no_tie'),
@@ -105,6 +105,11 @@ def get_config() -> ml_collections.ConfigDict:
       'upgrades': ('frozen',),
       'methods': ('advbct', 'bct', 'l2', 'no_tie'),
       'starts': ('identity+procrustes', 'rotation_fast+procrustes'),
+    },
+    {
+      'upgrades': ('frozen',),
+      'methods': ('no_tie',),
+      'starts': ('fresh+ridge:forward', 'fresh+fastfill'),
     },
   )
   config.seeds = (0,)

@@ -11,7 +11,7 @@ from advbct_jax.comparison.report import write_tables
 from advbct_jax.comparison.results import read_results
 from tests.comparison.made_up_cells import METRICS, make_cell, make_grid
 
-_DOCS = pathlib.Path(__file__).parents[2] / 'docs/comparison'
+_DOCS = pathlib.Path(__file__).parents[2] / 'docs'
 
 
 def test_json_holds_the_records_of_the_csv_with_null_for_nothing(tmp_path):
@@ -33,43 +33,29 @@ def test_json_holds_the_records_of_the_csv_with_null_for_nothing(tmp_path):
   assert lines['self_mean'].map(str).str.len().max() <= len('50.123456')
 
 
+@pytest.mark.parametrize(
+  ('page', 'name'),
+  [
+    ('comparison', 'methods'),
+    ('comparison', 'other_glyphs'),
+    ('comparison', 'advbct_options'),
+    ('comparison_vectors', 'texts'),
+    ('comparison_vectors', 'photographs'),
+    ('comparison_vectors', 'heads_texts'),
+    ('comparison_vectors', 'heads_photographs'),
+  ],
+)
 def test_the_documented_tables_are_made_from_the_documented_cells(
-  tmp_path, monkeypatch
-):
-  monkeypatch.setattr(plots, 'plot_tradeoff', lambda part, path: None)
-  cells = read_results(_DOCS / 'results.json')
-  text = write_tables(cells, METRICS, tmp_path)
-
-  documented = (_DOCS / 'table.csv').read_text()
-  assert (tmp_path / 'table.csv').read_text() == documented
-  page = (_DOCS.parent / 'comparison.md').read_text().splitlines()
-  tables = [line for line in text.splitlines() if line.startswith('|')]
-  assert [line for line in tables if line not in page] == []
-
-
-def test_a_later_table_is_made_from_its_own_cells(tmp_path, monkeypatch):
-  monkeypatch.setattr(plots, 'plot_tradeoff', lambda part, path: None)
-  text = write_tables(
-    read_results(_DOCS / 'mixbct_nccl.json'), METRICS, tmp_path
-  )
-
-  page = (_DOCS.parent / 'comparison.md').read_text().splitlines()
-  tables = [line for line in text.splitlines() if line.startswith('|')]
-  assert [line for line in tables if line not in page] == []
-
-
-@pytest.mark.parametrize('name', ['texts', 'photographs'])
-def test_tables_of_vectors_are_made_from_the_documented_cells(
-  tmp_path, monkeypatch, name
+  tmp_path, monkeypatch, page, name
 ):
   monkeypatch.setattr(plots, 'plot_tradeoff', lambda part, path: None)
   monkeypatch.setattr(refresh_plots, 'plot_refresh', lambda part, path: None)
-  cells = read_results(_DOCS.parent / 'comparison_vectors' / f'{name}.json')
+  cells = read_results(_DOCS / page / f'{name}.json')
   text = write_tables(cells, METRICS, tmp_path)
 
-  page = (_DOCS.parent / 'comparison_vectors.md').read_text().splitlines()
+  documented = (_DOCS / f'{page}.md').read_text().splitlines()
   tables = [line for line in text.splitlines() if line.startswith('|')]
-  assert [line for line in tables if line not in page] == []
+  assert [line for line in tables if line not in documented] == []
 
 
 def test_an_upgrade_in_which_nothing_competes_has_no_plot(tmp_path):

@@ -46,19 +46,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.blocks = (
     {
       **extended_class,
-      'methods': ('no_tie',),
-      'starts': ('fresh', 'fresh+procrustes', 'fresh+ridge'),
+      'methods': ('no_tie', *tied),
+      'starts': tuple(
+        start + upon
+        for start in ('fresh', 'old')
+        for upon in ('', '+procrustes', '+ridge:forward')
+      ),
     },
-    {
-      **extended_class,
-      'methods': tied,
-      'starts': ('fresh', 'fresh+procrustes'),
-    },
-    {
-      **extended_class,
-      'methods': (*tied, 'no_tie'),
-      'starts': ('old', 'old+procrustes'),
-    },
+    {**extended_class, 'methods': ('no_tie',), 'starts': ('fresh+ridge',)},
     {
       **extended_class,
       'methods': (*tied, 'no_tie'),

@@ -68,10 +68,12 @@ def get_config() -> ml_collections.ConfigDict:
     {
       **extended_class,
       'methods': starting_old,
-      'starts': (
-        'old',
-        *(f'old+{adapter}' for adapter in (*UPON, 'ridge:forward')),
-      ),
+      'starts': ('old', *(f'old+{adapter}' for adapter in UPON)),
+    },
+    {
+      'upgrades': ('extended_class', 'extended_data'),
+      'methods': starting_old,
+      'starts': ('old+ridge:forward',),
     },
     # While the gallery is re-embedded.
     {

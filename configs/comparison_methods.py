@@ -92,17 +92,17 @@ def get_config() -> ml_collections.ConfigDict:
     {
       **extended_class,
       'methods': (*tied, 'bt2'),
-      'starts': ('fresh', 'fresh+procrustes'),
+      'starts': ('fresh', 'fresh+procrustes', 'fresh+ridge:forward'),
     },
     {
       **extended_class,
       'methods': (*tied, *improved),
-      'starts': ('old', 'old+procrustes'),
+      'starts': ('old', 'old+procrustes', 'old+ridge:forward'),
     },
     {
       **extended_class,
       'methods': ('no_tie', 'bct', 'advbct', 'l2', 'mixbct', 'triplet'),
-      'starts': ('aligned', 'aligned+procrustes'),
+      'starts': ('aligned', 'aligned+procrustes', 'aligned+ridge:forward'),
     },
     # The other upgrades; in one of them the old backbone is another.
     {
@@ -112,13 +112,13 @@ def get_config() -> ml_collections.ConfigDict:
     },
     {
       'upgrades': ('extended_data',),
-      'methods': ('no_tie', 'advbct_improved', *tied),
+      'methods': starting_old,
       'starts': ('old', 'old+procrustes'),
     },
     {
       'upgrades': others,
       'methods': (*tied, 'advbct_improved', 'bt2'),
-      'starts': ('fresh', 'fresh+procrustes'),
+      'starts': ('fresh', 'fresh+procrustes', 'fresh+ridge:forward'),
     },
     {
       'upgrades': ('fixed_classifier',),

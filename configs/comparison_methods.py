@@ -88,6 +88,18 @@ def get_config() -> ml_collections.ConfigDict:
       'starts': ('old',),
       'policies': ('trained', 'auto'),
     },
+    {
+      **extended_class,
+      'methods': ('independent',),
+      'starts': ('ridge:forward',),
+      'policies': ('adapter',),
+    },
+    {
+      **extended_class,
+      'methods': starting_old,
+      'starts': ('old+ridge:forward',),
+      'policies': ('adapter',),
+    },
     # BT² is wider than the old encoder, so it can't start at its weights.
     {
       **extended_class,

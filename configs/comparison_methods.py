@@ -100,11 +100,17 @@ def get_config() -> ml_collections.ConfigDict:
       'starts': ('old+ridge:forward',),
       'policies': ('adapter',),
     },
-    # BT² is wider than the old encoder, so it can't start at its weights.
     {
       **extended_class,
-      'methods': (*tied, 'bt2'),
+      'methods': tied,
       'starts': ('fresh', 'fresh+procrustes', 'fresh+ridge:forward'),
+    },
+    # BT² is wider than the old encoder: it can't start at its weights, nor is
+    # the old gallery moved to all of its components.
+    {
+      'upgrades': ('extended_class', *others),
+      'methods': ('bt2',),
+      'starts': ('fresh', 'fresh+procrustes'),
     },
     {
       **extended_class,
@@ -129,7 +135,7 @@ def get_config() -> ml_collections.ConfigDict:
     },
     {
       'upgrades': others,
-      'methods': (*tied, 'advbct_improved', 'bt2'),
+      'methods': (*tied, 'advbct_improved'),
       'starts': ('fresh', 'fresh+procrustes', 'fresh+ridge:forward'),
     },
     {

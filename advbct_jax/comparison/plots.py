@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
+import numpy as np
 import pandas as pd
 
 from advbct_jax.comparison.averages import (
@@ -32,6 +33,8 @@ from advbct_jax.errors import InputError
 _GREY = '#6E6E6E'
 # Round the middle of a marker no label shall lie: so many points of type.
 _KEPT_CLEAR = 7.0
+# More labels can't be read, and take minutes to be kept apart.
+_MOST_LABELS = 40
 
 
 def plot_tradeoff(figures: pd.DataFrame, path: pathlib.Path) -> None:
@@ -39,7 +42,8 @@ def plot_tradeoff(figures: pd.DataFrame, path: pathlib.Path) -> None:
 
   Above the dashed line, the old encoder's own figure, new queries do better on
   the old gallery than old ones did. The dotted line is what the independent
-  encoder reaches once the gallery is re-embedded. The step is the frontier.
+  encoder reaches once the gallery is re-embedded. The step is the frontier. Of
+  more than 40 points those have labels that the fewest others dominate.
 
   Args:
     figures: of `averages.tabulate`, of one upgrade and data set; at least one
@@ -192,7 +196,8 @@ def _add_legends(figure: Figure, starts: pd.Index) -> None:
 
 
 def _label_points(axes: Axes, means: pd.DataFrame) -> None:
-  """Writes each row's label beside its point, off markers and other labels."""
+  """Writes rows' labels beside their points, off markers and other labels."""
+  labelled = _least_dominated(means[['self', 'cross']])
   texts = [
     axes.text(
       x,
@@ -207,7 +212,7 @@ def _label_points(axes: Axes, means: pd.DataFrame) -> None:
       path_effects=[patheffects.withStroke(linewidth=2.5, foreground='white')],
       zorder=5,
     )
-    for (method, start), x, y in means[['self', 'cross']].itertuples()
+    for (method, start), x, y in labelled.itertuples()
   ]
   to_pixels, margin = axes.transData, _KEPT_CLEAR * axes.figure.dpi / 72
   adjust_text(
@@ -217,8 +222,8 @@ def _label_points(axes: Axes, means: pd.DataFrame) -> None:
       Bbox(to_pixels.inverted().transform([point - margin, point + margin]))
       for point in to_pixels.transform(means[['self', 'cross']])
     ],
-    target_x=means['self'],
-    target_y=means['cross'],
+    target_x=labelled['self'],
+    target_y=labelled['cross'],
     ax=axes,
     # Found by trial on the grids of docs/comparison: with the defaults, which
     # are softer, labels of crowded points stay on each other.
@@ -228,3 +233,11 @@ def _label_points(axes: Axes, means: pd.DataFrame) -> None:
     iter_lim=100,
     arrowprops={'arrowstyle': '-', 'linewidth': 0.6, 'color': _GREY},
   )
+
+
+def _least_dominated(means: pd.DataFrame) -> pd.DataFrame:
+  """The 40 rows that the fewest others are above in both figures."""
+  values = means.to_numpy()
+  above = (values[:, None] < values[None]).all(axis=2).sum(axis=1)
+  chosen = np.argsort(above, kind='stable')[:_MOST_LABELS]
+  return means.iloc[np.sort(chosen)]

@@ -69,6 +69,20 @@ def test_each_row_that_competes_is_a_labelled_point_at_its_means(
   assert all(left < x < right and bottom < y < top for x, y in drawn)
 
 
+def test_of_very_many_rows_those_have_labels_that_few_others_dominate(
+  figures, tmp_path
+):
+  cells = [
+    make_cell(f'made_{row}', self_test=40.0 + row, cross=10.0 + row)
+    for row in range(60)
+  ]
+  plot_tradeoff(tabulate(cells, METRICS), tmp_path / 'tradeoff.png')
+
+  (axes,) = figures[0].axes
+  labels = {text.get_text() for text in axes.texts}
+  assert labels == {row_label(f'made_{row}', 'fresh') for row in range(20, 60)}
+
+
 def test_labels_lie_neither_on_each_other_nor_on_a_marker(figures, tmp_path):
   table = tabulate(make_grid(), METRICS)
   plot_tradeoff(table, tmp_path / 'tradeoff.png')

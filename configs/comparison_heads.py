@@ -16,7 +16,7 @@ from configs import vectors
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """Returns the methods from fresh and old weights, with rotations upon all."""
+  """Returns the methods from fresh and old weights, with maps upon all."""
   tied = ('bct', 'l2', 'mixbct', 'advbct_improved', 'nccl', 'triplet')
   config = config_dict.ConfigDict(
     {

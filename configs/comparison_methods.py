@@ -1,13 +1,13 @@
-r"""Every method in one table: half the epochs, most of it of extended-class.
+r"""Every method in one grid, of half the epochs, with maps upon every encoder.
 
   python compare.py --config=configs/comparison_methods.py \
     --config.base.data.root=GLYPHS
 
 GLYPHS is the data of configs/glyphs.py. New encoders are trained for 30 epochs,
 half of what configs/comparison.py gives them, so that all methods fit into one
-run; beside them stand an encoder without any tie, from fresh and from the old
-weights, and adapters upon the encoders that cross best. docs/comparison.md has
-the tables.
+run; beside them stand an encoder without any tie, from fresh, old and aligned
+weights, and, upon each, a rotation of the queries and a map of the gallery.
+docs/comparison.md has the tables.
 """
 
 import ml_collections

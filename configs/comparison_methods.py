@@ -68,12 +68,10 @@ def get_config() -> ml_collections.ConfigDict:
     {
       **extended_class,
       'methods': starting_old,
-      'starts': ('old', *(f'old+{adapter}' for adapter in UPON)),
-    },
-    {
-      'upgrades': ('extended_class', 'extended_data'),
-      'methods': starting_old,
-      'starts': ('old+ridge:forward',),
+      'starts': (
+        'old',
+        *(f'old+{adapter}' for adapter in (*UPON, 'ridge:forward')),
+      ),
     },
     # While the gallery is re-embedded.
     {
@@ -131,7 +129,7 @@ def get_config() -> ml_collections.ConfigDict:
     {
       'upgrades': ('extended_data',),
       'methods': starting_old,
-      'starts': ('old', 'old+procrustes'),
+      'starts': ('old', 'old+procrustes', 'old+ridge:forward'),
     },
     {
       'upgrades': others,
